@@ -1,0 +1,156 @@
+"""What the parts of framecast hand to each other: clips, feature tracks, segments.
+
+Legend: T time steps, C channels, H and W pixels, N segments, K classes. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Decoded RGB frames with the time at which each is shown."""
+
+    frames: Tensor  # (T, 3, H, W) uint8
+    times: np.ndarray  # (T,) float64, seconds from the start of the video
+    source: str = ""  # path that the frames come from
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a feature track was made; a model refuses tracks made in another way.
+
+    Two tracks may feed the same model when every field but `video_hash` agrees.
+    """
+
+    backbone: str  # registered name, for example "vit_small_dinov2"
+    weights: str  # sha256 of the backbone's parameters, first 16 digits
+    layer: int | None  # block index after which tokens are read, None = after the last norm
+    pooling: str  # "cls", "mean" or "cls+mean"
+    image_size: tuple[int, int]  # (height, width) of the frames that the backbone saw
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    step_s: float | None  # seconds between feature vectors, None = every frame of the video
+    video_hash: str = ""
+
+    def differences(self, other: Provenance) -> list[str]:
+        """Fields in which two tracks are not interchangeable, as readable sentences."""
+        mine, theirs = asdict(self), asdict(other)
+        return [
+            f"{name}: {mine[name]!r} here, {theirs[name]!r} there"
+            for name in mine
+            if name != "video_hash" and mine[name] != theirs[name]
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Provenance:
+        """Rebuild from `to_json`; a file that lacks a field or has a foreign one is refused."""
+        known = set(cls.__dataclass_fields__)
+        missing = sorted(known - set(values) - {"video_hash"})
+        foreign = sorted(set(values) - known)
+        if missing or foreign:
+            raise ValueError(
+                f"feature provenance has missing fields {missing} and unknown fields {foreign}; "
+                "extract the features again with `framecast features`"
+            )
+        listed = {"image_size", "mean", "std"}
+        return cls(**{k: tuple(v) if k in listed else v for k, v in values.items()})
+
+
+@dataclass(frozen=True)
+class FeatureTrack:
+    """One feature vector per time step of a video, channel first."""
+
+    values: np.ndarray  # (C, T) float32 or float16, may be memory-mapped
+    times: np.ndarray | None = None  # (T,) float64 seconds, None = unknown frame rate
+    provenance: Provenance | None = None  # None = made elsewhere, for example official I3D files
+    source: str = ""
+
+    def __len__(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def feature_dim(self) -> int:
+        return self.values.shape[0]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Who does what from when to when: runs of equal labels that cover a video without gaps.
+
+    Frame limits are half-open, `[start, end)`. Second limits are there when the frame times are known.
+    """
+
+    labels: np.ndarray  # (N,) int64 class index, -100 = not labelled
+    starts: np.ndarray  # (N,) int64 frames
+    ends: np.ndarray  # (N,) int64 frames
+    classes: tuple[str, ...]  # (K,) names
+    video: str = ""
+    times: np.ndarray | None = None  # (T,) float64 seconds of every frame
+    confidence: np.ndarray | None = None  # (N,) mean probability of the label inside the segment
+    frame_probs: np.ndarray | None = field(default=None, repr=False)  # (K, T) class probabilities
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_frames(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    @property
+    def names(self) -> list[str]:
+        return [self.classes[i] if i >= 0 else "unlabelled" for i in self.labels]
+
+    @property
+    def limits_s(self) -> np.ndarray | None:
+        """(N, 2) start and end of each segment in seconds, None where the frame times are unknown.
+
+        A segment ends where the next one starts; the last frame lasts as long as the median frame.
+        """
+        if self.times is None:
+            return None
+        last = float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
+        edges = np.append(self.times, self.times[-1] + last)
+        return np.stack([edges[self.starts], edges[self.ends]], axis=1)
+
+    @property
+    def frame_labels(self) -> np.ndarray:
+        """(T,) class index of every frame."""
+        return np.repeat(self.labels, self.ends - self.starts)
+
+    @classmethod
+    def from_frames(
+        cls,
+        labels: np.ndarray,
+        classes: tuple[str, ...],
+        *,
+        video: str = "",
+        times: np.ndarray | None = None,
+        frame_probs: np.ndarray | None = None,
+    ) -> Segments:
+        """Merge equal neighbours of frame-wise labels (T,) into segments."""
+        labels = np.asarray(labels, dtype=np.int64)
+        if labels.ndim != 1 or len(labels) == 0:
+            raise ValueError(f"frame labels must be a non-empty vector, got shape {labels.shape}")
+        if times is not None and len(times) != len(labels):
+            raise ValueError(f"{len(labels)} frame labels but {len(times)} frame times; pass one time per frame")
+        starts = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
+        ends = np.append(starts[1:], len(labels))
+        confidence = None
+        if frame_probs is not None:
+            chosen = frame_probs[np.maximum(labels, 0), np.arange(len(labels))]
+            confidence = np.add.reduceat(chosen, starts) / (ends - starts)
+        return cls(labels[starts], starts, ends, tuple(classes), video, times, confidence, frame_probs)
