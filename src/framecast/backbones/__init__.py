@@ -1,0 +1,1 @@
+"""Pixels to features: `forward_features`, `feature_dim`, `stride`."""

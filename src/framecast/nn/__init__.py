@@ -1,0 +1,1 @@
+"""Layers: tensors in, tensors out. They take numbers, never a run's configuration."""

@@ -1,0 +1,1 @@
+"""What a batch is, its loss, its prediction, its metrics: one file per task."""
