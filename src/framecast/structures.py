@@ -26,11 +26,14 @@ class Clip:
         return len(self.frames)
 
 
+OF_ONE_FILE = {"weights_source", "video_hash"}  # provenance that may differ between tracks of one model
+
+
 @dataclass(frozen=True)
 class Provenance:
     """How a feature track was made; a model refuses tracks made in another way.
 
-    Two tracks may feed the same model when every field but `video_hash` agrees.
+    Two tracks may feed the same model when every field but the last two agrees.
     """
 
     backbone: str  # registered name, for example "vit_small_dinov2"
@@ -41,6 +44,7 @@ class Provenance:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     step_s: float | None  # seconds between feature vectors, None = every frame of the video
+    weights_source: str = ""  # file, folder or hub id that the weights were read from
     video_hash: str = ""
 
     def differences(self, other: Provenance) -> list[str]:
@@ -49,7 +53,7 @@ class Provenance:
         return [
             f"{name}: {mine[name]!r} here, {theirs[name]!r} there"
             for name in mine
-            if name != "video_hash" and mine[name] != theirs[name]
+            if name not in OF_ONE_FILE and mine[name] != theirs[name]
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -59,7 +63,7 @@ class Provenance:
     def from_json(cls, values: dict[str, Any]) -> Provenance:
         """Rebuild from `to_json`; a file that lacks a field or has a foreign one is refused."""
         known = set(cls.__dataclass_fields__)
-        missing = sorted(known - set(values) - {"video_hash"})
+        missing = sorted(known - set(values) - OF_ONE_FILE)
         foreign = sorted(set(values) - known)
         if missing or foreign:
             raise ValueError(

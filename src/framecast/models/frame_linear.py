@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framecast.nn.standardise import Standardise
 from framecast.registry import checked_overrides, register_model
 
 
@@ -18,6 +20,12 @@ class FrameLinearConfig:
     num_classes: int = 48
     feature_dim: int = 2048
     dropout: float = 0.0  # on input features
+    median_window: int = 0  # odd number of frames: smooth the probabilities when predicting, 0 = off
+    standardise: bool = False  # features by the statistics of the training set, kept in the model
+
+    def __post_init__(self) -> None:
+        if self.median_window and self.median_window % 2 == 0:
+            raise ValueError(f"median_window must be odd, so that a frame is its middle; got {self.median_window}")
 
 
 class FrameLinear(nn.Module):
@@ -26,14 +34,25 @@ class FrameLinear(nn.Module):
     def __init__(self, config: FrameLinearConfig) -> None:
         super().__init__()
         self.config = config
+        self.standardise = Standardise(config.feature_dim) if config.standardise else None
         self.drop = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.feature_dim, config.num_classes)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.standardise is not None:
+            features = self.standardise(features)
         logits = self.head(self.drop(features.transpose(1, 2))).transpose(1, 2)
+        if self.config.median_window and not self.training:
+            logits = moving_median(logits.softmax(1), self.config.median_window).clamp(min=1e-12).log()
         if mask is not None:
             logits = logits * mask[:, None]
         return logits[None]
+
+
+def moving_median(x: Tensor, window: int) -> Tensor:
+    """Median over `window` frames around each frame of (B, K, T); the ends are repeated outwards."""
+    padded = F.pad(x, (window // 2, window // 2), mode="replicate")
+    return padded.unfold(-1, window, 1).median(-1).values
 
 
 @register_model(tags=["segmentation", "baseline"], params=98_352)

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framecast.nn.sequence import masked, project_channels
+from framecast.nn.standardise import Standardise
 from framecast.nn.temporal_attention import strided_attention, windowed_attention
 from framecast.nn.temporal_conv import DilatedConv
 from framecast.official import OfficialLayout
@@ -47,6 +48,7 @@ class LTContextConfig:
     attention_dropout: float = 0.2
     norm: Literal["none", "instance"] = "none"
     strict_padding: bool = True  # False = padded frames behave as in the release
+    standardise: bool = False  # features by the statistics of the training set, kept in the model
 
     def __post_init__(self) -> None:
         if self.window % 2 or self.window <= 0:
@@ -153,6 +155,7 @@ class LTContext(nn.Module):
     def __init__(self, config: LTContextConfig) -> None:
         super().__init__()
         self.config = c = config
+        self.standardise = Standardise(c.feature_dim) if c.standardise else None
         self.stage1 = Stage(c, c.feature_dim, c.width)
         self.reduce = nn.Linear(c.width, c.later_width)
         self.stages = nn.ModuleList(Stage(c, c.num_classes, c.later_width) for _ in range(c.num_stages - 1))
@@ -161,6 +164,8 @@ class LTContext(nn.Module):
         """mask: (B, T), True = valid; leave it out when every frame is valid."""
         if mask is not None and bool(mask.all()):
             mask = None
+        if self.standardise is not None:
+            features = self.standardise(features)
         if mask is not None and self.config.strict_padding:
             features = features * mask[:, None]
         logits, last = self.stage1(features, None, mask)

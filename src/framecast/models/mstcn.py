@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framecast.nn.sequence import masked, project_channels
+from framecast.nn.standardise import Standardise
 from framecast.nn.temporal_conv import DilatedConv
 from framecast.official import OfficialLayout
 from framecast.registry import checked_overrides, register_model
@@ -28,6 +29,7 @@ class MSTCNConfig:
     num_layers: int = 10  # per stage; layer i is dilated by 2 ** i
     width: int = 64
     dropout: float = 0.5
+    standardise: bool = False  # features by the statistics of the training set, kept in the model
     strict_padding: bool = True  # False = the bias of the input projection reaches across the padding, as in the release
 
 
@@ -69,6 +71,7 @@ class MSTCN(nn.Module):
     def __init__(self, config: MSTCNConfig) -> None:
         super().__init__()
         self.config = c = config
+        self.standardise = Standardise(c.feature_dim) if c.standardise else None
         self.stage1 = Stage(c, c.feature_dim)
         self.stages = nn.ModuleList(Stage(c, c.num_classes) for _ in range(c.num_stages - 1))
 
@@ -76,6 +79,8 @@ class MSTCN(nn.Module):
         """mask: (B, T), True = valid; leave it out when every frame is valid."""
         if mask is not None and bool(mask.all()):
             mask = None
+        if self.standardise is not None:
+            features = self.standardise(features)
         outputs = [self.stage1(features, mask)]
         for stage in self.stages:
             probabilities = outputs[-1].softmax(1)

@@ -1,0 +1,50 @@
+"""The tree of commands. Torch and the other heavy packages are imported inside the verbs that need them."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+import framecast
+from framecast.cli import catalogue, data, prediction, training
+
+app = typer.Typer(
+    name="framecast",
+    help="Efficient image and video understanding and forecasting.",
+    epilog="Start with `framecast demo`, or `framecast predict video.mp4 --unsupervised`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"framecast {framecast.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Efficient image and video understanding and forecasting."""
+    if debug:
+        os.environ["FRAMECAST_DEBUG"] = "1"
+
+
+app.command("demo")(prediction.demo)
+app.command("list")(catalogue.list_)
+app.command("info")(catalogue.info)
+app.command("doctor")(catalogue.doctor)
+app.command("check-data")(data.check_data)
+app.command("features")(data.features)
+app.command("train")(training.train)
+app.command("evaluate")(training.evaluate)
+app.command("predict")(prediction.predict)
+app.command("import-weights")(data.import_weights)
+app.command("submit")(training.submit)

