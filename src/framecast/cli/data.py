@@ -17,16 +17,21 @@ def check_data(
     as_json: AsJson = False,
 ) -> None:
     """Find every problem of a data folder at once, with file and line."""
-    from framecast.data.check import check_data as check
+    from framecast.data.check import inspect_data
 
-    result = check(root, layout=layout, features=features)
+    report = inspect_data(root, layout, features=features)
     if as_json:
-        show_json({"root": str(root), **result.to_json()})
+        show_json(report.summary() | {"problems": [vars(p) for p in report.problems]})
     else:
-        for problem in result.problems:
+        for problem in report.problems:
             show(str(problem))
-        show(str(result))
-    if result.problems:
+        summary = report.summary()
+        show(
+            f"{root}: layout {report.layout or 'not recognised'}, {summary['videos']} videos, {summary['frames']} frames, "
+            f"{summary['segments']} segments, {summary['classes']} classes, "
+            + (f"{len(report.problems)} problems" if report.problems else "no problem found")
+        )
+    if not report.ok:
         raise typer.Exit(1)
 
 
@@ -46,27 +51,32 @@ def features(
 ) -> None:
     """Turn videos into feature tracks; stopped runs go on where they stopped."""
     from framecast.data.video import find_videos
-    from framecast.infer.extraction import extract_videos
+    from framecast.infer.backbone import backbone_factory, feature_settings
+    from framecast.infer.features import extract_folder
 
-    report = extract_videos(
-        find_videos(videos),
-        out,
-        backbone=backbone,
-        weights=weights,
+    settings = feature_settings(
+        backbone,
+        weights,
         layer=layer,
         pooling=pooling,
-        size=parse_size(size),
+        image_size=parse_size(size),
         step_s=step,
         batch_size=batch_size,
+    )
+    report = extract_folder(
+        find_videos(videos),
+        out,
+        settings,
+        model_factory=backbone_factory,
         devices=[pick_device(d) for d in devices.split(",")],
         overwrite=overwrite,
     )
     if as_json:
-        show_json(report.to_json())
+        show_json(vars(report))
     else:
         show(str(report))
     if report.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(report.exit_status)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from framecast.checkpoints import import_checkpoint, load
+from framecast.infer.frame_features import FeatureSettings
 from framecast.registry import find
 
 
@@ -62,3 +64,31 @@ def open_backbone(name: str, weights: str | None = None) -> tuple[nn.Module, str
             raise FileNotFoundError(f"the weights of {name} are not here ({error}); get them: {known.install}") from None
         raise
     return imported, source
+
+
+def feature_settings(
+    backbone: str,
+    weights: str | None = None,
+    *,
+    layer: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    pooling: str = "cls+mean",
+    **others: Any,
+) -> FeatureSettings:
+    """Settings with what is known to suit the backbone where nothing is given: its weights and best block."""
+    known = KNOWN_WEIGHTS.get(backbone)
+    if weights is None and known is not None:
+        weights, layer = known.source, known.layer if layer is None else layer
+    return FeatureSettings(
+        backbone=backbone,
+        weights=weights or "",
+        layer=layer,
+        pooling=pooling,  # ty: ignore[invalid-argument-type]
+        image_size=image_size or (224, 224),
+        **others,
+    )
+
+
+def backbone_factory(settings: FeatureSettings) -> nn.Module:
+    """The backbone of the settings with its weights; module-level, so that every process can call it."""
+    return open_backbone(settings.backbone, settings.weights or None)[0]

@@ -1,0 +1,1 @@
+"""Videos, features, labels: what is on disk and how it is read."""

@@ -1,0 +1,146 @@
+// The plain C interface that Python loads, the choice of the instruction set, and the split over threads.
+
+#include <atomic>
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "kernels.h"
+
+namespace framecast {
+namespace {
+
+enum Status : int { DONE = 0, OUT_OF_RANGE = 1, OUT_OF_MEMORY = 2 };
+
+#define FRAMECAST_KERNELS(set) \
+  Kernels { #set, set::panel, set::attention_scratch, set::attend, set::linear_scratch, set::linear }
+
+const Kernels& kernels() {
+  static const Kernels chosen = [] {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#if defined(FRAMECAST_AVX512)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return FRAMECAST_KERNELS(avx512);
+#endif
+#if defined(FRAMECAST_AVX2)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return FRAMECAST_KERNELS(avx2);
+#endif
+#endif
+    return FRAMECAST_KERNELS(portable);
+  }();
+  return chosen;
+}
+
+// work(item, scratch) for every item, each done by whichever thread is free. Threads live only as long as the call:
+// they cost some 20 us each, and none is left behind for a fork to lose.
+template <class Work>
+void share(int64_t items, int64_t threads, int64_t scratch, const Work& work) {
+  threads = std::max<int64_t>(1, std::min(threads, items));
+  scratch = (scratch + 15) / 16 * 16 + 16;  // no two threads write to the same cache line
+  const std::unique_ptr<float[]> memory(new float[threads * scratch]);
+  std::atomic<int64_t> next{0};
+  const auto run = [&](int64_t thread) {
+    for (int64_t item; (item = next.fetch_add(1)) < items;) work(item, memory.get() + thread * scratch);
+  };
+  std::vector<std::thread> others;
+  others.reserve(threads - 1);
+  try {
+    for (int64_t thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
+  } catch (const std::system_error&) {
+    // The system gives no more threads: those that run do the whole work.
+  }
+  run(0);
+  for (auto& other : others) other.join();
+}
+
+// A thread must save more than it costs: 4 million multiplications take about 0.1 ms.
+int64_t worthwhile(int64_t threads, double multiplications) {
+  return std::min<int64_t>(threads, 1 + static_cast<int64_t>(multiplications / 4e6));
+}
+
+bool inside(int64_t first, int64_t count, int64_t step, int64_t rows) {
+  return count >= 0 && first >= 0 && (count == 0 || (first < rows && (rows - 1 - first) / step >= count - 1));
+}
+
+}  // namespace
+}  // namespace framecast
+
+using namespace framecast;
+
+extern "C" {
+
+// What the processor runs: "portable", "avx2" or "avx512".
+const char* framecast_instruction_set() { return kernels().name; }
+
+// query, key, value, out: (rows, heads * width); spans: (number, 5) as in struct Span.
+int framecast_span_attention(const float* query, int64_t query_row, const float* key, int64_t key_row,
+                             const float* value, int64_t value_row, float* out, int64_t out_row, int64_t rows,
+                             int64_t heads, int64_t width, float scale, const Span* spans, int64_t number,
+                             int64_t threads) try {
+  constexpr int64_t QUERIES = 256;  // of one piece: many enough to gather keys and values for, few enough to share
+  struct Piece {
+    const Span* span;
+    int64_t first, last;
+  };
+  const Kernels& k = kernels();
+  const Attention attention{query, key, value, out, query_row, key_row, value_row, out_row, heads, width, scale};
+  std::vector<Piece> pieces;
+  double pairs = 0.0;
+  int64_t scratch = 0;
+  for (const Span* span = spans; span != spans + number; ++span) {
+    if (span->step < 1 || span->keys < 1 || !inside(span->first_query, span->queries, span->step, rows) ||
+        !inside(span->first_key, span->keys, span->step, rows))
+      return OUT_OF_RANGE;
+    pairs += static_cast<double>(span->queries) * static_cast<double>(span->keys);
+    scratch = std::max(scratch, k.attention_scratch(attention, *span));
+    for (int64_t first = 0; first < span->queries; first += QUERIES)
+      pieces.push_back({span, first, std::min(first + QUERIES, span->queries)});
+  }
+  threads = worthwhile(threads, 2.0 * pairs * static_cast<double>(heads * width));
+  share(static_cast<int64_t>(pieces.size()), threads, scratch, [&](int64_t item, float* memory) {
+    k.attend(attention, *pieces[item].span, pieces[item].first, pieces[item].last, memory);
+  });
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
+}
+
+// x: (videos, frames, depth), weight: (width, depth, taps), bias: (width) or null, add: like out or null,
+// out: (videos, frames, width); the videos of a tensor lie frames * row numbers apart.
+int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight, const float* bias, const float* add,
+                             int64_t add_row, float* out, int64_t out_row, int64_t videos, int64_t frames,
+                             int64_t depth, int64_t width, int64_t taps, const int64_t* shifts, int64_t activation,
+                             int64_t threads) try {
+  constexpr int64_t FRAMES = 128;  // of one piece: their rows stay in the second-level cache from panel to panel
+  const Kernels& k = kernels();
+  const int64_t panels = (width + k.panel - 1) / k.panel;
+  std::vector<float> packed(panels * k.panel * (taps * depth + 1), 0.0f);
+  float* packed_bias = packed.data() + panels * k.panel * taps * depth;
+  for (int64_t e = 0; e < width; ++e) {
+    float* to = packed.data() + e / k.panel * taps * depth * k.panel + e % k.panel;
+    for (int64_t d = 0; d < depth; ++d)
+      for (int64_t tap = 0; tap < taps; ++tap)
+        to[(tap * depth + d) * k.panel] = weight[(e * depth + d) * taps + tap];
+    packed_bias[e] = bias ? bias[e] : 0.0f;
+  }
+  const Linear linear{x,     packed.data(), packed_bias, add,   out,  x_row,  add_row,
+                      out_row, frames,      depth,       width, taps, shifts, activation};
+  const int64_t pieces = (frames + FRAMES - 1) / FRAMES;
+  threads = worthwhile(threads, static_cast<double>(videos * frames) * static_cast<double>(taps * depth * width));
+  share(videos * pieces, threads, k.linear_scratch(linear), [&](int64_t item, float* memory) {
+    const int64_t video = item / pieces, first = item % pieces * FRAMES;
+    Linear one = linear;
+    one.x += video * frames * x_row;
+    one.out += video * frames * out_row;
+    if (add) one.add += video * frames * add_row;
+    k.linear(one, first, std::min(first + FRAMES, frames), memory);
+  });
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
+}
+
+}  // extern "C"

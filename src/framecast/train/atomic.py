@@ -1,0 +1,67 @@
+"""Files and folders that are there completely or not at all.
+
+Everything is written under a temporary name beside its place, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file's content in one go; OSError names the file, also when the disk is full."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror})") from error
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames inside the folder survive a power cut."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def publish_folder(temporary: Path, final: Path) -> None:
+    """Rename a finished folder to its place; an older folder there is replaced."""
+    flush_folder(temporary)
+    old = final.with_name(final.name + ".old")
+    if old.exists():
+        shutil.rmtree(old)
+    if final.exists():
+        os.rename(final, old)
+    os.rename(temporary, final)
+    flush_folder(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(final: Path) -> None:
+    """Undo a `publish_folder` that was cut between its two renames."""
+    old = final.with_name(final.name + ".old")
+    if old.exists() and not final.exists():
+        os.rename(old, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def fill_folder(final: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(an empty folder)` and publish what it wrote as `final`."""
+    temporary = final.with_name(final.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    publish_folder(temporary, final)

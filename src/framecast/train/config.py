@@ -1,0 +1,179 @@
+"""Recipes as YAML, and single values changed from the command line.
+
+recipe = apply_overrides(load_recipe("runs/a/config.yaml"), ["optim.lr=3e-4", "epochs=20"])
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from framecast.train.atomic import write_text
+from framecast.train.recipe import Recipe
+
+# What a resumed run may change: none of it alters which numbers the model has seen.
+RESUMABLE = {
+    *("epochs", "steps", "num_workers", "data.root", "parallel", "accumulate", "activation_checkpointing"),
+    *("eval_every", "save_every", "eval_every_steps", "save_every_steps", "keep_last"),
+    *("log", "log_every", "expected", "name", "unused_parameters"),
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: PyYAML alone reads 3e-4 as a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_value(text: str) -> Any:
+    """A YAML value: `3e-4` number, `[0.9, 0.95]` list, `null`, `true`, else text."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from YAML; ValueError names the file and the setting that is wrong."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "config.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at {path}; pass a .yaml file or a run folder with config.yaml")
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds {type(values).__name__}, expected settings such as `epochs: 20`")
+    return _validated(values, str(path))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML text that `load_recipe` reads back to an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def save_recipe(recipe: Recipe, path: str | Path) -> None:
+    write_text(Path(path), dump_recipe(recipe))
+
+
+def apply_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A recipe with `key=value` changes, for example `["optim.lr=3e-4", "model.config.num_stages=3"]`.
+
+    Values are YAML. Setting `steps` drops `epochs` and the other way round. Unknown keys and wrong
+    values raise ValueError with the nearest known key.
+    """
+    values = recipe.model_dump(mode="json")
+    given: set[str] = set()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ValueError(f"override {override!r} is not of the form key=value, for example optim.lr=3e-4")
+        try:
+            value = parse_value(text)
+        except yaml.YAMLError:
+            raise ValueError(f"override {override!r}: {text!r} is not a YAML value; quote it") from None
+        _set(values, recipe, key, value)
+        given.add(key)
+    for length, other in (("steps", "epochs"), ("epochs", "steps")):
+        if length in given and other not in given:
+            values[other] = None
+    return _validated(values, "--set")
+
+
+def differences(new: Recipe, old: dict[str, Any]) -> list[str]:
+    """Settings in which a run may not be resumed with `new` after it was started with `old` (dumped)."""
+    mine, theirs = _flat(new.model_dump(mode="json")), _flat(old)
+    return [
+        f"{key} is {mine.get(key)!r} now and was {theirs.get(key)!r}"
+        for key in sorted(set(mine) | set(theirs))
+        if key not in RESUMABLE and mine.get(key) != theirs.get(key)
+    ]
+
+
+def _set(values: dict[str, Any], recipe: Recipe, key: str, value: Any) -> None:
+    """Put value at the dotted key; free dictionaries such as model.config take any key."""
+    settings: Any = recipe
+    *parents, last = key.split(".")
+    for depth, part in enumerate([*parents, last]):
+        if isinstance(settings, BaseModel):
+            if part not in type(settings).model_fields:
+                raise ValueError(_unknown(recipe, key, ".".join(key.split(".")[:depth]), settings))
+            settings = getattr(settings, part)
+        elif isinstance(settings, dict):
+            settings = settings.get(part, {})
+        else:
+            raise ValueError(
+                f"{'.'.join(key.split('.')[:depth])} is a single value, it has no setting {part!r}; "
+                f"set it with {'.'.join(key.split('.')[:depth])}=VALUE"
+            )
+    for part in parents:
+        values = values.setdefault(part, {})
+    values[last] = value
+
+
+def _unknown(recipe: Recipe, key: str, owner: str, settings: BaseModel) -> str:
+    """Message for an unknown key: the nearest full key, else what the owner has."""
+    keys = list(_keys(recipe))
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+    if not near:  # `lr` for `optim.lr`
+        leaf = key.rpartition(".")[2]
+        ends = {k.rpartition(".")[2]: k for k in reversed(keys)}
+        near = [ends[match] for match in difflib.get_close_matches(leaf, list(ends), n=1, cutoff=0.6)]
+    hint = f", did you mean {near[0]!r}?" if near else ""
+    known = ", ".join(type(settings).model_fields)
+    return f"the recipe has no setting {key!r}{hint}; settings of {owner or 'a recipe'} are {known}"
+
+
+def _keys(settings: BaseModel, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings."""
+    for name in type(settings).model_fields:
+        yield prefix + name
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _validated(values: dict[str, Any], source: str) -> Recipe:
+    """Build the recipe; every problem in one line."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            where = ".".join(str(part) for part in item["loc"]) or "recipe"
+            if item["type"] == "extra_forbidden":
+                problems.append(f"unknown setting {where!r}{_near(item['loc'])}")
+            else:
+                got = f", got {item['input']!r}" if not isinstance(item["input"], dict) else ""
+                problems.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
+        raise ValueError(f"{source}: {'; '.join(problems)}") from None
+
+
+def _near(location: tuple[int | str, ...]) -> str:
+    """The known sibling nearest to an unknown key."""
+    owner: Any = Recipe
+    for part in location[:-1]:
+        owner = owner.model_fields[part].annotation
+    near = difflib.get_close_matches(str(location[-1]), list(owner.model_fields), n=1, cutoff=0.5)
+    return f", did you mean {'.'.join([*map(str, location[:-1]), near[0]])!r}?" if near else ""
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            out.update(_flat(value, f"{prefix}{key}."))
+        else:
+            out[prefix + key] = value
+    return out

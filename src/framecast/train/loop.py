@@ -1,0 +1,384 @@
+"""The training loop: the same for a CPU, one GPU, torchrun and Slurm.
+
+    summary = train(recipe, task, "runs/breakfast-split1")
+
+Between optimiser steps (`framecast.train.step`): log, evaluate, save, and leave if a signal came.
+Evaluation uses the averaged weights where there are any, float32, and its own random numbers, so how
+often a run evaluates does not change what it learns.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from framecast.registry import did_you_mean
+from framecast.train import distributed
+from framecast.train.atomic import fill_folder, recover_folder
+from framecast.train.batches import BatchPlan, load_batches
+from framecast.train.checkpoint import (
+    Checkpoints,
+    load_rng,
+    load_tensors,
+    prepare_optimizer_state,
+    read_state,
+    training_tensors,
+)
+from framecast.train.config import differences
+from framecast.train.distributed import World
+from framecast.train.environment import describe_environment
+from framecast.train.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
+from framecast.train.recipe import Recipe
+from framecast.train.records import Records, progress_bar, read_summary, say
+from framecast.train.rng import EVALUATION, TRAINING, WEIGHTS, rng_untouched, seed_everything
+from framecast.train.signals import Requeue, StopRequests
+from framecast.train.step import OptimizerStep, StepResult, Weighted
+from framecast.train.task import Task
+
+SaveModel = Callable[[nn.Module, Path, dict[str, Any]], object]
+
+
+@dataclass
+class Progress:
+    """What the run has reached; stored with every checkpoint."""
+
+    step: int = 0  # optimiser steps taken, skipped ones included
+    skipped: int = 0  # steps left out because loss or gradient was not finite
+    best: dict[str, Any] | None = None  # {"step", "epoch", "metrics"} of the kept weights
+    last: dict[str, Any] | None = None  # the same of the newest evaluation
+    sums: dict[str, float] = field(default_factory=dict)  # since the last line of the log
+    summed: int = 0  # steps in `sums`
+    seconds: float = 0.0  # wall time over all sessions
+
+
+def train(
+    recipe: Recipe,
+    task: Task,
+    run_dir: str | Path,
+    *,
+    resume: Literal["auto", "never", "must"] = "auto",
+    device: str | torch.device | None = None,
+    save_model: SaveModel | None = None,
+) -> dict[str, Any]:
+    """Train, and return what summary.json holds: metrics of the kept weights, steps, wall time.
+
+    resume: "auto" goes on where the run folder stops or starts a new run, "never" refuses a folder with a
+    run, "must" refuses one without. save_model(model, folder, card) writes run_dir/model, by default
+    `framecast.checkpoints.save`. Raises ValueError for what the recipe, the folder or the numbers get wrong,
+    OSError when the disk does not take a checkpoint, and `Requeue` (exit code 75) after a signal.
+    """
+    folder = Path(run_dir)
+    with (
+        distributed.start_world(device) as world,
+        StopRequests() as stop,
+        _deterministic(recipe.deterministic),
+    ):
+        _check_folder(folder, world)
+        checkpoints = Checkpoints(folder / "checkpoints", world, keep_last=recipe.keep_last)
+        if resume == "never" and checkpoints.steps():
+            raise FileExistsError(f"{folder} already holds a run; name another folder, or resume it")
+        newest = checkpoints.newest()
+        if resume == "must" and newest is None:
+            raise FileNotFoundError(f"{folder} holds no checkpoint to resume from")
+        with Records(folder, recipe, world) as records:
+            trainer = Trainer(recipe, task, folder, world, checkpoints, records, save_model or _save)
+            if newest is not None:
+                trainer.resume(newest)
+            return trainer.run(stop)
+
+
+class Trainer:
+    """One run: model, optimiser and how far they are."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        folder: Path,
+        world: World,
+        checkpoints: Checkpoints,
+        records: Records,
+        save_model: SaveModel,
+    ) -> None:
+        self.recipe, self.task, self.folder, self.world = recipe, task, folder, world
+        self.checkpoints, self.records, self.save_model = checkpoints, records, save_model
+        self.plan = BatchPlan(len(task.train_data), recipe.batch_size, recipe.seed)
+        self.total = recipe.total_steps(self.plan.steps_per_epoch)
+        self.progress = Progress()
+        if recipe.select and task.eval_data is None:
+            raise ValueError(
+                f"select={recipe.select} needs evaluation data, the task has none; set select=null"
+            )
+        if recipe.batch_size < world.size and world.is_main:
+            warnings.warn(
+                f"batch_size {recipe.batch_size} is the whole batch of a step and leaves some of {world.size} "
+                f"processes idle; set batch_size to a multiple of {world.size}",
+                stacklevel=3,
+            )
+        seed_everything(recipe.seed, WEIGHTS)  # the same weights on every process
+        self.model = task.build_model().to(world.device)
+        if recipe.activation_checkpointing:
+            distributed.recompute_blocks(self.model)
+        wrapped = distributed.spread(
+            self.model, world, recipe.parallel, unused_parameters=recipe.unused_parameters
+        )
+        self.optimizer = make_optimizer(self.model, recipe.optim)
+        self.averages = AveragedWeights(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.take_step = OptimizerStep(
+            recipe, task, self.model, wrapped, self.optimizer, self.averages, world
+        )
+        seed_everything(recipe.seed, TRAINING, world.rank, 0)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint; ValueError if it belongs to another recipe or other data."""
+        state = read_state(path)
+        if changed := differences(self.recipe, state["recipe"]):
+            raise ValueError(
+                f"{self.folder} was started with another recipe: {'; '.join(changed)}; undo this or train into a "
+                "new folder"
+            )
+        if state["samples"] != self.plan.num_samples:
+            raise ValueError(
+                f"{self.folder} was trained on {state['samples']} samples and there are {self.plan.num_samples} now; "
+                "restore the training data or train into a new folder"
+            )
+        self.progress = Progress(**state["progress"])
+        step = self.progress.step
+        if step > self.total:
+            raise ValueError(
+                f"{self.folder} has done {step} steps, the recipe asks for {self.total}; raise epochs"
+            )
+        prepare_optimizer_state(self.model, self.optimizer, path)
+        load_tensors(training_tensors(self.model, self.optimizer, self.averages), path, self.world)
+        if not load_rng(path, self.world):
+            seed_everything(self.recipe.seed, TRAINING, self.world.rank, step)
+        if step == self.total:
+            return
+        if state["processes"] != self.world.size:
+            say(
+                self.world,
+                f"the checkpoint was written by {state['processes']} processes, now there are {self.world.size}: same "
+                "batches, other random numbers in dropout (new processes are seeded by seed, rank and step)",
+            )
+        say(self.world, f"going on with {self.folder} after step {step} of {self.total}")
+
+    # ------------------------------------------------------------------ the run
+
+    def run(self, stop: StopRequests) -> dict[str, Any]:
+        """All steps that are left, then the summary."""
+        progress, recipe = self.progress, self.recipe
+        finished = read_summary(self.folder)
+        if finished and finished["steps"] == progress.step == self.total:
+            say(self.world, f"{self.folder} is finished: {self.total} steps")
+            return finished
+        self.records.begin(progress.step, describe_environment(self.world.device, self.world.size))
+        if self.world.is_main:
+            recover_folder(self.folder / "model")
+        started = time.perf_counter() - progress.seconds
+        batches = self._batches()
+        self.model.train()
+        with progress_bar(self.world, progress.step, self.total) as advance:
+            while progress.step < self.total:
+                lr = self._set_learning_rate()
+                name = f"step {progress.step + 1} (epoch {self.epoch + 1})"
+                result = self.take_step(next(batches), stop=bool(stop.received), name=name)
+                progress.step += 1
+                progress.seconds = time.perf_counter() - started
+                self._log(result, lr)
+                advance(f"loss {result.values['loss']:.4g}")
+                if self._due(recipe.eval_every, recipe.eval_every_steps):
+                    self._evaluate()
+                if result.stop or self._due(recipe.save_every, recipe.save_every_steps):
+                    self._save_checkpoint()
+                if result.stop and progress.step < self.total:
+                    raise Requeue(
+                        f"stopped by a signal after step {progress.step} of {self.total}, saved in {self.folder}; "
+                        "start the same command again to go on"
+                    )
+        return self._finish()
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the next step, from 0."""
+        return self.plan.epoch_of(self.progress.step)
+
+    def _batches(self) -> Iterator[list[Weighted]]:
+        """The micro-batches of every step that is left, with their weights."""
+        cut = functools.partial(
+            self.plan.micro_batches,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            accumulate=self.recipe.accumulate,
+        )
+        steps = range(self.progress.step, self.total)
+        loaded = load_batches(
+            self.task.train_data,
+            self.task.collate,
+            (part for step in steps for part in cut(step)),
+            seed=self.recipe.seed,
+            num_workers=self.recipe.num_workers,
+            pin_memory=self.world.device.type == "cuda",
+        )
+        for step in steps:
+            yield [(part.weight, next(loaded)) for part in cut(step)]
+
+    def _set_learning_rate(self) -> float:
+        per_epoch = self.recipe.schedule.per == "epoch"
+        unit = self.epoch if per_epoch else self.progress.step
+        total = math.ceil(self.total / self.plan.steps_per_epoch) if per_epoch else self.total
+        lr = learning_rate(self.recipe.schedule, self.recipe.optim.lr, unit, total)
+        set_learning_rate(self.optimizer, lr)
+        return lr
+
+    def _due(self, epochs: int, steps: int | None) -> bool:
+        every = steps or epochs * self.plan.steps_per_epoch
+        return self.progress.step % every == 0 or self.progress.step == self.total
+
+    def _log(self, result: StepResult, lr: float) -> None:
+        """Means since the last line, every `log_every` steps."""
+        progress = self.progress
+        if result.skipped:
+            progress.skipped += 1
+            say(
+                self.world,
+                f"step {progress.step} skipped: loss {result.values['loss']:.4g} or gradient not finite",
+            )
+        else:
+            progress.summed += 1
+            for key, value in result.values.items():
+                progress.sums[key] = progress.sums.get(key, 0.0) + value
+        if progress.step % self.recipe.log_every == 0 or progress.step == self.total:
+            means = {key: value / progress.summed for key, value in progress.sums.items()}
+            row = {"epoch": self.plan.epoch_of(progress.step - 1) + 1, "lr": lr, **means}
+            row |= {"skipped": progress.skipped, "seconds": round(progress.seconds, 3)}
+            self.records.log("train", progress.step, row)
+            progress.sums, progress.summed = {}, 0
+
+    # ------------------------------------------------------------------ between steps
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self.averages.applied_to(self.model) if self.averages else nullcontext()
+
+    def _evaluate(self) -> None:
+        """Metrics of the weights as they are now; the best ones are kept at once, with their metrics."""
+        if self.task.eval_data is None:
+            return
+        recipe, progress = self.recipe, self.progress
+        with self._averaged(), rng_untouched(), torch.no_grad():
+            seed_everything(recipe.seed, EVALUATION, self.world.rank)
+            self.model.eval()
+            metrics = {
+                key: float(value) for key, value in self.task.evaluate(self.model, self.world.device).items()
+            }
+            self.model.train()
+            epoch = self.plan.epoch_of(progress.step - 1) + 1
+            progress.last = {"step": progress.step, "epoch": epoch, "metrics": metrics}
+            self.records.log("eval", progress.step, {"epoch": epoch, **metrics})
+            if recipe.select and self._is_best(metrics):
+                progress.best = progress.last
+                self._write_model(progress.best)
+
+    def _is_best(self, metrics: dict[str, float]) -> bool:
+        select = self.recipe.select
+        assert select is not None
+        if select not in metrics:
+            raise ValueError(
+                f"select={select!r} is no metric of this task{did_you_mean(select, metrics)}; it measures "
+                f"{', '.join(metrics)}"
+            )
+        if self.progress.best is None:
+            return True
+        sign = 1 if self.recipe.select_mode == "max" else -1
+        return sign * metrics[select] > sign * self.progress.best["metrics"][select]
+
+    def _write_model(self, reached: dict[str, Any]) -> None:
+        """Put the present weights into run_dir/model; on rank 0, gathered from all shards."""
+        model = self.model
+        full = distributed.gather_weights(model, self.world)
+        if not self.world.is_main:
+            return
+        if full is not None:
+            with rng_untouched():
+                model = self.task.build_model()
+            model.load_state_dict(full)
+        card = {"source": f"recipe {self.recipe.name}", **self.task.card()}
+        card["notes"] = {**card.get("notes", {}), "training": reached}
+        fill_folder(self.folder / "model", lambda temporary: self.save_model(model, temporary, card))
+
+    def _save_checkpoint(self) -> None:
+        self.records.sync()
+        state = {
+            "step": self.progress.step,
+            "progress": asdict(self.progress),
+            "samples": self.plan.num_samples,
+            "processes": self.world.size,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "torch": torch.__version__,
+        }
+        self.checkpoints.save(training_tensors(self.model, self.optimizer, self.averages), state)
+
+    def _finish(self) -> dict[str, Any]:
+        """Write the model, unless the best one is there already, and the summary."""
+        progress, kept = self.progress, self.progress.best
+        if kept is None:
+            kept = progress.last
+            with self._averaged():
+                self._write_model(kept or {"step": progress.step, "epoch": self.epoch})
+        summary = {
+            "name": self.recipe.name,
+            "steps": progress.step,
+            "epochs": progress.step / self.plan.steps_per_epoch,
+            "metrics": kept["metrics"] if kept else {},  # of the weights in model/
+            "kept_step": kept["step"] if kept else progress.step,
+            "kept_epoch": kept["epoch"] if kept else self.epoch,
+            "selected_by": self.recipe.select,
+            "averaged_weights": self.recipe.ema_decay is not None,
+            "last_metrics": progress.last["metrics"] if progress.last else {},
+            "skipped_steps": progress.skipped,
+            "samples": self.plan.num_samples,
+            "seed": self.recipe.seed,
+            "processes": self.world.size,
+            "seconds": round(progress.seconds, 3),
+        }
+        self.records.summary(summary)
+        return summary
+
+
+def _check_folder(folder: Path, world: World) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if world.is_main:
+            (folder / ".writable").touch()
+            (folder / ".writable").unlink()
+    except OSError as error:
+        reason = f"cannot write into the run folder {folder} ({error.strerror}); choose another"
+        raise type(error)(error.errno, reason) from None
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    former = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(former)
+
+
+def _save(model: nn.Module, folder: Path, card: dict[str, Any]) -> object:
+    from framecast.checkpoints import ModelCard, save
+
+    return save(model, folder, ModelCard.from_json(card))

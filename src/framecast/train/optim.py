@@ -1,0 +1,102 @@
+"""Optimisers, learning-rate schedules and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from framecast.train.recipe import OptimSettings, ScheduleSettings
+
+
+def make_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
+    """The optimiser over all trainable parameters, in one group or in two (decayed and not)."""
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise ValueError("the model has no trainable parameters; unfreeze some before training")
+    groups = [{"params": list(trainable.values())}]
+    if settings.no_decay == "vectors" and settings.weight_decay:
+        exempt = set(getattr(model, "no_weight_decay", set)())
+        spared = {name for name, p in trainable.items() if p.ndim < 2 or name in exempt}
+        groups = [
+            {"params": [p for name, p in trainable.items() if name not in spared]},
+            {"params": [p for name, p in trainable.items() if name in spared], "weight_decay": 0.0},
+        ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            groups,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            nesterov=settings.nesterov,
+        )
+    adam = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return adam(
+        groups, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas, eps=settings.eps
+    )
+
+
+def learning_rate(schedule: ScheduleSettings, lr: float, unit: int, total: int) -> float:
+    """Learning rate in epoch or step `unit` (from 0) of `total`: a closed form, nothing to save or resume."""
+    if unit < schedule.warmup:
+        return lr * (unit + 1) / (schedule.warmup + 1)
+    start = schedule.warmup + schedule.hold
+    elapsed = max(unit - start, 0)
+    if schedule.name == "constant":
+        return lr
+    if schedule.name == "step":
+        return max(lr * schedule.gamma ** (elapsed // schedule.step_size), schedule.min_lr)
+    length = schedule.t_max or max(total - start, 1)
+    progress = min(elapsed / length, 1.0)
+    return schedule.min_lr + (lr - schedule.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+class AveragedWeights:
+    """Exponential moving average of parameters; buffers such as running statistics are copied.
+
+    a ← decay · a + (1 − decay) · w after every optimiser step. Works on whole and on sharded tensors.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        for name, value in model.state_dict().items():
+            average = local(self.weights[name])
+            if name in parameters and value.is_floating_point():
+                average.lerp_(local(value), 1 - self.decay)
+            else:
+                average.copy_(local(value))
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Inside, the model holds the averaged weights; afterwards its own, bit for bit."""
+        live = model.state_dict()
+        kept = {name: local(value).clone() for name, value in live.items()}
+        _fill(live, self.weights)
+        try:
+            yield
+        finally:
+            _fill(live, kept)
+
+
+@torch.no_grad()
+def _fill(live: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, value in live.items():
+        local(value).copy_(local(values[name]))
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a sharded tensor, or the whole of a plain one."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # ty: ignore[call-non-callable]

@@ -1,0 +1,135 @@
+"""What a training run is: typed settings, all of them written into the run folder.
+
+A recipe is frozen and refuses unknown keys. `framecast.train.config` reads it from YAML, changes
+single values and writes it back.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """Frozen, refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelSettings(Settings):
+    """A registered model and the fields of its config that differ from the default."""
+
+    name: str
+    config: dict[str, Any] = {}
+
+
+class SegmentationDataSettings(Settings):
+    """Arguments of `framecast.data.segmentation.open_segmentation`, but for the subset."""
+
+    root: str
+    layout: str = "auto"
+    features: str = "features"
+    split: int | None = Field(None, ge=1)
+    folds: int | None = Field(None, ge=2)  # deal the videos into this many splits where the data has none
+    sample_rate: int = Field(1, ge=1)  # keep every n-th step of features and labels
+    feature_dim: int | None = Field(None, ge=1)
+    label_fps: float | None = Field(None, gt=0)  # of the labels, where features have another rate
+
+
+class SegmentationLossSettings(Settings):
+    """Arguments of `framecast.tasks.segmentation_loss.smoothed_cross_entropy`."""
+
+    smoothing: float = Field(0.15, ge=0)  # weight of the smoothness term
+    clip: float = Field(16.0, gt=0)  # bound of the squared jump of log-probabilities: τ² with τ = 4
+    average: Literal["videos", "frames"] = "videos"  # "frames" is the release's mean, padding included
+
+
+class OptimSettings(Settings):
+    """`adam` adds the weight decay to the gradient (L2), `adamw` decouples it, as their torch namesakes do."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)  # adam, adamw
+    eps: float = Field(1e-8, gt=0)  # adam, adamw
+    momentum: float = Field(0.0, ge=0)  # sgd
+    nesterov: bool = False  # sgd
+    # "vectors": biases and norm gains (fewer than 2 axes) and what the model's `no_weight_decay()` names
+    no_decay: Literal["nothing", "vectors"] = "nothing"
+
+
+class ScheduleSettings(Settings):
+    """Learning rate as a function of the epoch or the step, both counted from 0.
+
+    `warmup` units rise linearly to lr, `hold` units stay there, then the named curve runs:
+    cosine: half a cosine of length `t_max` (default: what is left of the run) down to `min_lr`, then flat.
+    step: × `gamma` every `step_size` units. warmup_cosine is cosine that must have a warm-up.
+    """
+
+    name: Literal["constant", "cosine", "step", "warmup_cosine"] = "constant"
+    per: Literal["epoch", "step"] = "epoch"
+    warmup: int = Field(0, ge=0)
+    hold: int = Field(0, ge=0)
+    t_max: int | None = Field(None, ge=1)
+    min_lr: float = Field(0.0, ge=0)
+    step_size: int = Field(1, ge=1)
+    gamma: float = Field(0.1, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _warmup_is_there(self) -> ScheduleSettings:
+        if self.name == "warmup_cosine" and self.warmup == 0:
+            raise ValueError("schedule warmup_cosine needs warmup of at least 1; or use cosine")
+        return self
+
+
+class Recipe(Settings):
+    """One training run; `expected` says what result and cost to expect, for the docs."""
+
+    name: str
+    task: str = "segmentation"
+    model: ModelSettings
+    data: SegmentationDataSettings
+    loss: SegmentationLossSettings = SegmentationLossSettings()
+    optim: OptimSettings = OptimSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+
+    epochs: int | None = Field(None, ge=1)  # give epochs or steps
+    steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(1, ge=1)  # samples per optimiser step, over all processes
+    accumulate: int = Field(1, ge=1)  # micro-batches that a process cuts its share into
+    clip_norm: float | None = Field(None, gt=0)  # largest 2-norm of the whole gradient
+    ema_decay: float | None = Field(None, gt=0, lt=1)  # evaluate and keep averaged weights
+    nonfinite: Literal["stop", "skip"] = "stop"  # what to do when loss or gradient is not finite
+
+    precision: Literal["float32", "bf16"] = "float32"
+    activation_checkpointing: bool = False  # recompute blocks in the backward pass: less memory, more time
+    parallel: Literal["ddp", "fsdp"] = "ddp"  # several processes: copies of the model, or shards
+    unused_parameters: bool = False  # ddp: some parameters get no gradient in some steps
+    num_workers: int = Field(0, ge=0)  # data-loading processes per training process
+    seed: int = Field(0, ge=0)
+    deterministic: bool = False  # refuse operations without a deterministic form
+
+    eval_every: int = Field(1, ge=1)  # epochs
+    save_every: int = Field(1, ge=1)  # epochs
+    eval_every_steps: int | None = Field(None, ge=1)  # steps, instead of eval_every
+    save_every_steps: int | None = Field(None, ge=1)  # steps, instead of save_every
+    keep_last: int = Field(2, ge=1)  # checkpoints
+    select: str | None = None  # evaluation metric whose best weights are kept, None = the last weights
+    select_mode: Literal["max", "min"] = "max"
+
+    log_every: int = Field(10, ge=1)  # steps
+    log: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl
+    expected: str = ""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Recipe:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("a recipe needs either epochs or steps")
+        return self
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return self.epochs * steps_per_epoch

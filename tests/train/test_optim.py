@@ -1,0 +1,124 @@
+"""Optimisers, schedules and averaged weights against their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from framecast.train.optim import AveragedWeights, learning_rate, make_optimizer
+from framecast.train.recipe import OptimSettings, ScheduleSettings
+
+from .tiny_task import TinyModel
+
+
+def test_constant_15_epochs_then_cosine_of_165() -> None:
+    """The published LTContext schedule, against torch's own schedulers."""
+    schedule = ScheduleSettings(name="cosine", per="epoch", hold=15, t_max=165, min_lr=5e-5)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.5e-4)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=165, eta_min=5e-5)
+    for epoch in range(150):
+        assert learning_rate(schedule, 2.5e-4, epoch, 150) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if epoch >= 15:
+            cosine.step()
+        assert learning_rate(schedule, 2.5e-4, 15, 150) == 2.5e-4
+
+
+def test_cosine_fills_the_run_and_stays_at_the_minimum() -> None:
+    schedule = ScheduleSettings(name="cosine", min_lr=0.1)
+    assert learning_rate(schedule, 1.0, 0, 10) == 1.0
+    assert learning_rate(schedule, 1.0, 5, 10) == pytest.approx(0.55)
+    assert learning_rate(schedule, 1.0, 10, 10) == learning_rate(schedule, 1.0, 99, 10) == pytest.approx(0.1)
+
+
+def test_warmup_rises_linearly_to_the_full_rate() -> None:
+    schedule = ScheduleSettings(name="warmup_cosine", per="step", warmup=4)
+    assert [learning_rate(schedule, 1.0, unit, 20) for unit in range(5)] == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, 1.0]
+    )
+
+
+def test_step_schedule() -> None:
+    schedule = ScheduleSettings(name="step", step_size=10, gamma=0.1)
+    assert [learning_rate(schedule, 1.0, unit, 30) for unit in (0, 9, 10, 25)] == pytest.approx(
+        [1, 1, 0.1, 0.01]
+    )
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_weight_decay_is_that_of_torch(name: str) -> None:
+    """adam: L2 in the gradient; adamw: decoupled."""
+    settings = OptimSettings(name=name, lr=0.1, weight_decay=0.3, momentum=0.9)
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    reference = {
+        "adam": lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.3),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.3),
+        "sgd": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.3, momentum=0.9),
+    }[name](theirs.parameters())
+    optimizer = make_optimizer(ours, settings)
+    for model, steps in ((ours, optimizer), (theirs, reference)):
+        for _ in range(3):
+            steps.zero_grad()
+            model(torch.ones(1, 3)).square().sum().backward()
+            steps.step()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
+def test_vectors_and_named_parameters_are_spared_from_decay() -> None:
+    class Model(nn.Linear):
+        def no_weight_decay(self) -> set[str]:
+            return {"weight"}
+
+    settings = OptimSettings(weight_decay=0.1, no_decay="vectors")
+    decayed, spared = make_optimizer(nn.Linear(3, 2), settings).param_groups
+    assert [p.ndim for p in decayed["params"]] == [2]
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert make_optimizer(Model(3, 2), settings).param_groups[0]["params"] == []
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = nn.Linear(3, 2)
+    model.weight.requires_grad_(False)
+    assert len(make_optimizer(model, OptimSettings()).param_groups[0]["params"]) == 1
+    model.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="no trainable parameters"):
+        make_optimizer(model, OptimSettings())
+
+
+def test_average_follows_its_recursion_and_copies_buffers() -> None:
+    model = TinyModel(0.0, batch_norm=True)
+    averages = AveragedWeights(model, decay=0.9)
+    expected = model.head.weight.detach().clone()
+    for step in range(3):
+        with torch.no_grad():
+            model.head.weight += 1
+            model.norm.running_mean += 1
+        averages.update(model)
+        expected = 0.9 * expected + 0.1 * model.head.weight.detach()
+        torch.testing.assert_close(averages.weights["head.weight"], expected)
+        assert averages.weights["norm.running_mean"].tolist() == [step + 1] * 16
+
+
+def test_averages_are_applied_and_taken_back_bit_for_bit() -> None:
+    model = TinyModel(0.0)
+    averages = AveragedWeights(model, decay=0.5)
+    with torch.no_grad():
+        model.head.weight.mul_(math.pi)
+    before = model.head.weight.detach().clone()
+    with averages.applied_to(model):
+        assert torch.equal(model.head.weight, averages.weights["head.weight"])
+    assert torch.equal(model.head.weight, before)
+
+
+def test_tied_weights_are_averaged_once_each() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    averages = AveragedWeights(model, decay=0.9)
+    with torch.no_grad():
+        model[0].weight += 1
+    averages.update(model)
+    torch.testing.assert_close(averages.weights["1.weight"], averages.weights["0.weight"], rtol=0, atol=0)
