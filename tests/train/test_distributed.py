@@ -23,7 +23,13 @@ from .tiny_task import TinyTask, save_tiny, tiny_recipe, weights_of
 
 # Batches of 3, 3, 3 and 1: in the last one the second process has no sample.
 EXACT = {"dropout": 0.0, "dtype": "float64"}
-CHANGES: dict[str, Any] = {"epochs": 3, "batch_size": 3, "ema_decay": 0.5, "clip_norm": 0.5, "select": "accuracy"}
+CHANGES: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 3,
+    "ema_decay": 0.5,
+    "clip_norm": 0.5,
+    "select": "accuracy",
+}
 
 
 PARALLEL = ("ddp", "fsdp")
@@ -48,7 +54,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
     def job(name: str, *, task: Any = None, crash: int = 0, nan: Any = None, **changes: Any) -> None:
         run = str(folder / name)
-        jobs.append({"run": run, "changes": CHANGES | changes, "task": task or {}, "crash": crash, "nan": nan})
+        jobs.append(
+            {"run": run, "changes": CHANGES | changes, "task": task or {}, "crash": crash, "nan": nan}
+        )
 
     for name, variant in VARIANTS.items():
         job(f"exact/{name}", task=EXACT, **variant)
@@ -133,7 +141,9 @@ def test_trouble_on_one_process_is_a_decision_of_all(trained: tuple[Path, str], 
 
 
 def test_more_processes_than_samples_in_a_batch_are_pointed_out(trained: tuple[Path, str]) -> None:
-    assert trained[1].count("batch_size 1 is the whole batch of a step and leaves some of 2 processes idle") == 1
+    assert (
+        trained[1].count("batch_size 1 is the whole batch of a step and leaves some of 2 processes idle") == 1
+    )
     assert errors(trained[0] / "idle") == []
 
 

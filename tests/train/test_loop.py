@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from framecast.train import loop
-from framecast.train.checkpoint import Checkpoints
 from framecast.train.config import load_recipe
 from framecast.train.records import read_metrics
 

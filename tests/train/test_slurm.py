@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,9 @@ from framecast.train.slurm import Resources, sbatch_script, submit
 
 from .test_resume import SCRIPT, wait_for_rows
 
-TWO_NODES = Resources(nodes=2, gpus_per_node=4, time="2-00:00:00", partition="gpu", setup=("module load cuda",))
+TWO_NODES = Resources(
+    nodes=2, gpus_per_node=4, time="2-00:00:00", partition="gpu", setup=("module load cuda",)
+)
 
 
 def test_the_script_is_bash_and_says_what_was_asked() -> None:
@@ -35,7 +38,9 @@ def test_the_script_is_bash_and_says_what_was_asked() -> None:
         assert line in script.splitlines()
     assert "framecast train 'my recipe' --set 'a='\"'\"'b'\"'\"''" in script
     assert "--account" not in script
-    assert script.index("#SBATCH --requeue") < script.index("module load")  # Slurm reads up to the first command
+    assert script.index("#SBATCH --requeue") < script.index(
+        "module load"
+    )  # Slurm reads up to the first command
 
 
 def run_script(tmp_path: Path, command: str, resources: Resources, send: str = "") -> tuple[int, str]:
@@ -51,17 +56,24 @@ def run_script(tmp_path: Path, command: str, resources: Resources, send: str = "
         tool.chmod(0o755)
     script = tmp_path / "job.sh"
     script.write_text(sbatch_script(["bash", "-c", command], resources))
-    env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "x"}
+    env = {
+        **os.environ,
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "x",
+    }
     process = subprocess.Popen(["bash", str(script)], env=env, cwd=tmp_path)
     if send:
         until = time.monotonic() + 20
         while not (tmp_path / "ready").exists() and time.monotonic() < until:
             time.sleep(0.02)
-        os.kill(process.pid, getattr(__import__("signal"), send))
+        os.kill(process.pid, getattr(signal, send))
     return process.wait(timeout=20), asked.read_text() if asked.exists() else ""
 
 
-SAVES_ON_SIGNAL = "trap 'sleep 0.3; touch saved; exit 75' {name}; touch ready; while true; do sleep 0.05; done"
+SAVES_ON_SIGNAL = (
+    "trap 'sleep 0.3; touch saved; exit 75' {name}; touch ready; while true; do sleep 0.05; done"
+)
 
 
 @pytest.mark.parametrize("name", ["USR1", "TERM"])
@@ -78,12 +90,16 @@ def test_without_requeue_the_job_only_ends(tmp_path: Path) -> None:
 
 def test_other_exit_codes_pass_through(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    assert run_script(tmp_path / "a", 'test "$MASTER_ADDR $MASTER_PORT" = "node1 20007"', Resources()) == (0, "")
+    assert run_script(tmp_path / "a", 'test "$MASTER_ADDR $MASTER_PORT" = "node1 20007"', Resources()) == (
+        0,
+        "",
+    )
     assert run_script(tmp_path, "exit 3", Resources()) == (3, "")
 
 
 @pytest.mark.parametrize(
-    ("time", "minutes"), [("24:00:00", 1440), ("2-12:30", 3630), ("90", 90), ("10:30", 10), ("1-00:00:00", 1440)]
+    ("time", "minutes"),
+    [("24:00:00", 1440), ("2-12:30", 3630), ("90", 90), ("10:30", 10), ("1-00:00:00", 1440)],
 )
 def test_times_are_read_as_slurm_reads_them(time: str, minutes: int) -> None:
     assert Resources(time=time).minutes == minutes
@@ -116,7 +132,9 @@ def test_submitit_trains_on_two_local_processes_and_requeues(tmp_path: Path) -> 
     machine = Resources(gpus_per_node=2, time="60", cpus_per_process=1)  # without GPUs: two CPU processes
     job = submit([sys.executable, str(SCRIPT), jobs], tmp_path / "jobs", machine, cluster="local")
     wait_for_rows(run, 3)
-    job._interrupt(timeout=False)
+    children = Path(f"/proc/{job._process.pid}/task/{job._process.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGUSR2)  # what submitit asks Slurm to send
     assert job.results() == [0, 0], job.stderr()
     sessions = json.loads((run / "environment.json").read_text())
     assert [session["processes"] for session in sessions] == [2, 2]

@@ -75,7 +75,7 @@ class PixelReader:
         if coded != self.coded and not self.any_size:
             was, now = (f"{width}x{height}" for height, width in (self.coded, coded))
             raise VideoError(
-                f"{self.source}: frames change from {was} to {now}; pass a size (height, width) for all of them"
+                f"{self.source}: frames change from {was} to {now}; pass size=(height, width) for all"
             )
         # swscale 9 writes garbage into the columns of gbrp beyond a multiple of 16 unless it scales
         packed = coded == self.target and width % 16 != 0

@@ -18,6 +18,7 @@ from framecast.data.segmentation import SegmentationData
 from framecast.metrics.segmentation import SegmentationMetrics
 from framecast.registry import create_model
 from framecast.structures import FeatureTrack, Provenance, Segments
+from framecast.tasks.segmentation_augment import Augmentation, Augmented
 from framecast.tasks.segmentation_loss import smoothed_cross_entropy
 
 IGNORED = -100
@@ -35,8 +36,10 @@ class SegmentationTask:
         model_config: dict[str, Any] | None = None,
         smoothing: float = 0.15,
         clip: float = 16.0,
+        augmentation: Augmentation | None = None,
     ) -> None:
-        self.train_data, self.eval_data = train_data, eval_data
+        self.source, self.eval_data = train_data, eval_data
+        self.train_data = Augmented(train_data, augmentation) if augmentation else train_data
         self.model_name, self.model_config = model, dict(model_config or {})
         self.smoothing, self.clip = smoothing, clip
         for key, value in (("num_classes", len(train_data.classes)), ("feature_dim", train_data.feature_dim)):
@@ -49,7 +52,7 @@ class SegmentationTask:
     def build_model(self) -> nn.Module:
         model = create_model(self.model_name, **self.model_config)
         if getattr(model, "standardise", None) is not None:
-            model.standardise.fit(sample["features"] for sample in self.train_data)
+            model.standardise.fit(sample["features"] for sample in self.source)
         return model
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class SegmentationTask:
         return score(metrics, self.eval_data.protocols)
 
     def card(self) -> dict[str, Any]:
-        data = self.train_data
+        data = self.source
         provenance = data.provenance
         return {
             "task": "segmentation",

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
-from framecast.train.atomic import flush_folder, publish_folder, write_text
+from framecast.train.atomic import publish_folder, write_text
 from framecast.train.distributed import World, gather_objects, wait_for_all
 from framecast.train.optim import AveragedWeights
 from framecast.train.rng import restore_rng, rng_state
@@ -122,8 +122,8 @@ class Checkpoints:
             advice = "free space" if code == errno.ENOSPC else "put it right"
             raise OSError(
                 code or errno.EIO,
-                f"cannot {verb} checkpoint {temporary.with_suffix('')} ({text}); {kept}; {advice} and start the "
-                "same command again to go on from there",
+                f"cannot {verb} checkpoint {temporary.with_suffix('')} ({text}); {kept}; {advice} and start "
+                "the same command again to go on from there",
             )
         return [value for value, _ in results]
 
@@ -142,8 +142,8 @@ class Checkpoints:
                 if damaged and self.world.is_main:
                     for name, text in damaged:
                         warnings.warn(
-                            f"checkpoint {name} is damaged ({text}); it is set aside as {name}.damaged and the "
-                            f"run goes on from the one before it, {path.name}",
+                            f"checkpoint {name} is damaged ({text}); it is set aside as {name}.damaged and "
+                            f"the run goes on from the one before it, {path.name}",
                             stacklevel=2,
                         )
                         shutil.rmtree(self.folder / f"{name}.damaged", ignore_errors=True)
@@ -155,8 +155,8 @@ class Checkpoints:
         if damaged:
             listed = ", ".join(f"{name}: {text}" for name, text in damaged)
             raise ValueError(
-                f"no checkpoint in {self.folder} can be read ({listed}); restore one from a backup, or delete the "
-                "folder to start from the beginning"
+                f"no checkpoint in {self.folder} can be read ({listed}); restore one from a backup, or "
+                "delete the folder to start from the beginning"
             )
         return None
 
@@ -199,10 +199,13 @@ def load_tensors(tensors: dict[str, Tensor], path: Path, world: World) -> None:
     stored = stored_tensors(path)
     for name, tensor in tensors.items():
         if name not in stored:
-            raise ValueError(f"{path} has no tensor {name!r}: it was written by another model or optimiser")
+            raise ValueError(
+                f"{path} has no tensor {name!r}: another model or optimiser wrote it; resume with the code that started the run"
+            )
         if stored[name].size != tensor.size():
             raise ValueError(
-                f"{path}: {name} has shape {tuple(stored[name].size)} there and {tuple(tensor.size())} in this model"
+                f"{path}: {name} has shape {tuple(stored[name].size)} there and {tuple(tensor.size())} in this "
+                "model; resume with the code that started the run"
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -7,16 +7,20 @@ Sums use gloo on CPUs and nccl on GPUs. One process needs none of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from inspect import signature
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -37,7 +41,7 @@ class World:
 
 
 @contextmanager
-def start_world(device: str | torch.device | None = None) -> Iterator[World]:
+def start_world(device: str | torch.device | None = None) -> Generator[World]:
     """Join the other processes, if there are any, and leave them at the end; may be nested."""
     rank, size, local_rank = _place()
     chosen = _device(device, local_rank)
@@ -93,7 +97,8 @@ def _device(wanted: str | torch.device | None, local_rank: int) -> torch.device:
         index = 0 if visible == 1 and "SLURM_STEP_NUM_TASKS" in os.environ else local_rank
         if index >= visible:
             raise ValueError(
-                f"process {local_rank} of this machine has no GPU, {visible} are visible; start {visible} processes"
+                f"process {local_rank} of this machine has no GPU, {visible} are visible; start {visible} "
+                "processes per machine"
             )
         device = torch.device("cuda", index)
     torch.cuda.set_device(device)
@@ -121,12 +126,10 @@ def spread(
         return model
     if parallel == "ddp":
         ids = [world.device.index] if world.device.type == "cuda" else None
-        return _Replicated(
-            model, device_ids=ids, broadcast_buffers=False, find_unused_parameters=unused_parameters
-        )
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
+        # Constant buffers need no traffic, running statistics are shared after the step.
+        renamed = "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # in newer torch
+        sync = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+        return _Replicated(model, device_ids=ids, find_unused_parameters=unused_parameters, **sync)
     mesh = init_device_mesh(world.device.type, (world.size,))
     for block in repeated_blocks(model):
         fully_shard(block, mesh=mesh)
@@ -139,8 +142,8 @@ def gradients_not_shared(model: nn.Module, *, last: bool) -> AbstractContextMana
     """Around a micro-batch: gradients are exchanged only after the last one of a step."""
     if isinstance(model, DistributedDataParallel):
         return nullcontext() if last else model.no_sync()
-    if hasattr(model, "set_requires_gradient_sync"):
-        model.set_requires_gradient_sync(last)  # ty: ignore[call-non-callable]
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
     return nullcontext()
 
 
@@ -187,11 +190,11 @@ def share_running_statistics(model: nn.Module, world: World) -> None:
 def gather_weights(model: nn.Module, world: World) -> dict[str, Tensor] | None:
     """Whole weights of a sharded model on the CPU of rank 0; None for a model that is whole already."""
     state = model.state_dict()
-    if not any(hasattr(value, "full_tensor") for value in state.values()):
+    if not any(isinstance(value, DTensor) for value in state.values()):
         return None
     whole = {}
     for name, value in state.items():  # one at a time: only rank 0 keeps them
-        value = value.full_tensor() if hasattr(value, "full_tensor") else value  # ty: ignore[call-non-callable]
+        value = value.full_tensor() if isinstance(value, DTensor) else value
         if world.is_main:
             whole[name] = value.cpu()
     return whole

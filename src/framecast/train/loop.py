@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +39,7 @@ from framecast.train.distributed import World
 from framecast.train.environment import describe_environment
 from framecast.train.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
 from framecast.train.recipe import Recipe
-from framecast.train.records import Records, progress_bar, read_summary, say
+from framecast.train.records import Records, check_folder, progress_bar, read_summary, say
 from framecast.train.rng import EVALUATION, TRAINING, WEIGHTS, rng_untouched, seed_everything
 from framecast.train.signals import Requeue, StopRequests
 from framecast.train.step import OptimizerStep, StepResult, Weighted
@@ -82,9 +81,9 @@ def train(
     with (
         distributed.start_world(device) as world,
         StopRequests() as stop,
-        _deterministic(recipe.deterministic),
+        deterministic_algorithms(recipe.deterministic),
     ):
-        _check_folder(folder, world)
+        check_folder(folder, world)
         checkpoints = Checkpoints(folder / "checkpoints", world, keep_last=recipe.keep_last)
         if resume == "never" and checkpoints.steps():
             raise FileExistsError(f"{folder} already holds a run; name another folder, or resume it")
@@ -353,29 +352,6 @@ class Trainer:
         }
         self.records.summary(summary)
         return summary
-
-
-def _check_folder(folder: Path, world: World) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if world.is_main:
-            (folder / ".writable").touch()
-            (folder / ".writable").unlink()
-    except OSError as error:
-        reason = f"cannot write into the run folder {folder} ({error.strerror}); choose another"
-        raise type(error)(error.errno, reason) from None
-
-
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    former = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(former)
 
 
 def _save(model: nn.Module, folder: Path, card: dict[str, Any]) -> object:

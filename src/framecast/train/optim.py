@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from framecast.train.recipe import OptimSettings, ScheduleSettings
 
@@ -80,7 +81,7 @@ class AveragedWeights:
                 average.copy_(local(value))
 
     @contextmanager
-    def applied_to(self, model: nn.Module) -> Iterator[None]:
+    def applied_to(self, model: nn.Module) -> Generator[None]:
         """Inside, the model holds the averaged weights; afterwards its own, bit for bit."""
         live = model.state_dict()
         kept = {name: local(value).clone() for name, value in live.items()}
@@ -99,4 +100,4 @@ def _fill(live: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 
 def local(tensor: Tensor) -> Tensor:
     """This process's part of a sharded tensor, or the whole of a plain one."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # ty: ignore[call-non-callable]
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

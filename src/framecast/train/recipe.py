@@ -46,7 +46,7 @@ class SegmentationLossSettings(Settings):
 
 
 class OptimSettings(Settings):
-    """`adam` adds the weight decay to the gradient (L2), `adamw` decouples it, as their torch namesakes do."""
+    """`adam` adds the weight decay to the gradient (L2), `adamw` decouples it, like their torch namesakes."""
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0)

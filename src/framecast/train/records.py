@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,18 @@ from framecast.train.atomic import write_text
 from framecast.train.config import dump_recipe
 from framecast.train.distributed import World
 from framecast.train.recipe import Recipe
+
+
+def check_folder(folder: Path, world: World) -> None:
+    """Make the run folder; OSError if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if world.is_main:
+            (folder / ".writable").touch()
+            (folder / ".writable").unlink()
+    except OSError as error:
+        reason = f"cannot write into the run folder {folder} ({error.strerror}); choose another"
+        raise type(error)(error.errno, reason) from None
 
 
 class Records:
@@ -117,7 +129,7 @@ def say(world: World, text: str) -> None:
 
 
 @contextmanager
-def progress_bar(world: World, done: int, total: int) -> Iterator[Any]:
+def progress_bar(world: World, done: int, total: int) -> Generator[Any]:
     """Yields `advance(text)`; silent where nobody watches."""
     if not world.is_main or not sys.stderr.isatty():
         yield lambda text: None

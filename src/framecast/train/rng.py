@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-
 
 # Second number of a key: what is seeded. Streams of different purpose never coincide.
 WEIGHTS, TRAINING, SAMPLES, EVALUATION = range(4)
@@ -55,10 +55,23 @@ def restore_rng(state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def rng_untouched(*, cuda: bool = True) -> Iterator[None]:
+def rng_untouched(*, cuda: bool = True) -> Generator[None]:
     """Whatever happens inside leaves the generators as they were."""
     state = rng_state(cuda=cuda)
     try:
         yield
     finally:
         restore_rng(state)
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Generator[None]:
+    """Inside, operations without a deterministic form raise; put back afterwards."""
+    former = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(former)

@@ -22,7 +22,7 @@ class Requeue(SystemExit):
 
 
 class StopRequests:
-    """Catches SIGTERM and SIGUSR1 while it is entered; the flag is read, and agreed on by all ranks, per step.
+    """Catches SIGTERM and SIGUSR1 while it is entered; all ranks agree on the flag in every step.
 
     Outside the main thread signals cannot be caught; then only the flag can be set.
     """

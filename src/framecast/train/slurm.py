@@ -3,7 +3,7 @@
 Slurm starts one process per GPU (`srun`), `distributed.start_world` finds its place from SLURM_*. Before
 the time is up, or on preemption, the processes are signalled, save together and exit with code 75, and
 the job is put back into the queue; the same command then goes on from the checkpoint. torchrun is not
-used here: it turns the exit code of its workers into 1 and kills them 30 s after a signal.
+used here: it turns the exit code of its workers into 1 and by default kills them 30 s after a signal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,7 +50,9 @@ class Resources:
         if self.nodes < 1 or self.gpus_per_node < 0 or self.cpus_per_process < 1 or self.grace_s < 1:
             raise ValueError(f"a job needs at least 1 node, 1 CPU per process and 1 s of grace, got {self}")
         if self.minutes * 60 <= self.grace_s:
-            raise ValueError(f"time {self.time} is not longer than the {self.grace_s} s that are kept for saving")
+            raise ValueError(
+                f"time {self.time} is not longer than the {self.grace_s} s that are kept for saving"
+            )
 
     @property
     def processes_per_node(self) -> int:
@@ -146,7 +149,7 @@ def submit(
             'submitting needs submitit: pip install "framecast[slurm]"; or use --dry-run and sbatch'
         ) from None
     try:
-        executor = submitit.AutoExecutor(folder=Path(folder), cluster=cluster)
+        executor = submitit.AutoExecutor(folder=Path(folder), cluster=cluster, slurm_max_num_timeout=1000)
     except RuntimeError as error:
         raise ValueError(f"cannot submit ({error}); is Slurm on this machine?") from None
     executor.update_parameters(
@@ -174,20 +177,26 @@ class _Command:
         self.command, self.requeue = command, requeue
 
     def __call__(self) -> int:
+        """Exit code of the command, 0 or 75."""
         from submitit.helpers import TorchDistributedEnvironment
 
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         self.process = subprocess.Popen(self.command)
         while self.process.poll() is None:
             time.sleep(0.2)
-        if self.process.returncode:
-            raise RuntimeError(f"{shlex.join(self.command)} ended with exit code {self.process.returncode}")
-        return 0
+        code = self.process.returncode
+        if code == REQUEUE_EXIT_CODE and self.requeue:  # stopped by Slurm itself, submitit does not know yet
+            signal.raise_signal(getattr(signal, "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")))
+        if code not in (0, REQUEUE_EXIT_CODE):
+            raise RuntimeError(f"{shlex.join(self.command)} ended with exit code {code}")
+        return code
 
     def checkpoint(self) -> Any:
-        """Called by submitit in its signal handler: let the command save, then queue it again."""
+        """Called by submitit's signal handler in the first process: let the command save, queue it again."""
         from submitit.helpers import DelayedSubmission
 
-        self.process.send_signal(signal.SIGUSR1)
-        os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)  # `wait` may be locked by `poll`
+        self.process.send_signal(signal.SIGUSR1)  # the training processes tell each other
+        with suppress(ChildProcessError):  # it has ended already
+            # not `process.wait`: its lock may be held by the `poll` that this handler interrupts
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(_Command(self.command, self.requeue)) if self.requeue else None

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from framecast.train.distributed import (
     World,
@@ -133,12 +134,13 @@ class OptimizerStep:
         cause = next((text for text in everywhere if text), None) or find_nonfinite_gradient(self.model)
         cause = cause or "it did not happen again when the step was repeated, which points to the hardware"
         return (
-            f"{name}: loss {values['loss']:.4g}, gradient norm {values['grad_norm']:.4g}: {cause}. The weights were "
-            "not changed and the last checkpoint is good; lower optim.lr, set clip_norm, or set nonfinite=skip"
+            f"{name}: loss {values['loss']:.4g}, gradient norm {values['grad_norm']:.4g}: {cause}. The "
+            "weights were not changed and the last checkpoint is good; lower optim.lr, set clip_norm, or set "
+            "nonfinite=skip"
         )
 
 
 def _gradient_norm(model: nn.Module) -> Tensor:
     """2-norm of the whole gradient, over all shards."""
     norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # ty: ignore[call-non-callable]
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -71,7 +71,8 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     names = [name for name in runs[0]["metrics"] if all(name in run["metrics"] for run in runs)]
     whole = sorted({s for _, s in table if all((split, s) in table for split in splits)})
     averages = {
-        name: [statistics.fmean(table[split, seed][name] for split in splits) for seed in whole] for name in names
+        name: [statistics.fmean(table[split, seed][name] for split in splits) for seed in whole]
+        for name in names
     }
     return {
         "splits": splits,

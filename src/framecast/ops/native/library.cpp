@@ -70,6 +70,7 @@ bool inside(int64_t first, int64_t count, int64_t step, int64_t rows) {
 
 using namespace framecast;
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 // What the processor runs: "portable", "avx2" or "avx512".
@@ -144,3 +145,4 @@ int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight,
 }
 
 }  // extern "C"
+#pragma GCC visibility pop

@@ -1,0 +1,81 @@
+"""A linear map of each frame and of frames a fixed distance away: pointwise maps and dilated convolutions.
+
+Shapes: B batch, T frames, D width in, E width out, J taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ctypes import c_int64
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from framecast.ops import native_library
+
+Activation = Literal["gelu", "relu"]
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+_CODES = {None: 0, "gelu": 1, "relu": 2}
+
+
+def shifted_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    shifts: Sequence[int] = (0,),
+    activation: Activation | None = None,
+    add: Tensor | None = None,
+    impl: Literal["auto", "reference", "native"] = "auto",
+) -> Tensor:
+    """y[t] = activation(sum_j W_j x[t + shift_j] + b) + add[t]; outside the video x is zero.
+
+    x: (B, T, D); weight: (E, D, J), or (E, D) for a single tap; bias: (E,); add and the answer: (B, T, E).
+    impl: "native" is the compiled kernel without gradients, "reference" its definition, "auto" chooses.
+    """
+    weight = weight.view(*weight.shape[:2], len(shifts))
+    if impl == "auto":
+        impl = "native" if native_library.usable(x, weight, bias, add) else "reference"
+    if impl == "reference":
+        return _reference(x, weight, bias, shifts, activation, add)
+    videos, frames, depth = x.shape
+    width = weight.shape[0]
+    out = x.new_empty(videos, frames, width)
+    rows, weight = native_library.rows(x), weight.contiguous()
+    added = None if add is None else native_library.rows(add)
+    native_library.call(
+        "shifted_linear",
+        rows.data_ptr(),
+        rows.stride(0),
+        weight.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        0 if added is None else added.data_ptr(),
+        0 if added is None else added.stride(0),
+        out.data_ptr(),
+        width,
+        videos,
+        frames,
+        depth,
+        width,
+        len(shifts),
+        (c_int64 * len(shifts))(*shifts),
+        _CODES[activation],
+    )
+    return out
+
+
+def _reference(
+    x: Tensor, weight: Tensor, bias: Tensor | None, shifts: Sequence[int], activation: str | None, add: Tensor | None
+) -> Tensor:
+    """One matrix product per tap, added up in place."""
+    videos, frames, _ = x.shape
+    size = (videos, frames, weight.shape[0])
+    y = x.new_zeros(size) if bias is None else bias.expand(size).contiguous()
+    for tap, shift in zip(weight.permute(2, 1, 0).contiguous(), shifts, strict=True):
+        if abs(shift) < frames:
+            reached = y[:, max(-shift, 0) : frames - max(shift, 0)]
+            reached.baddbmm_(x[:, max(shift, 0) : frames + min(shift, 0)], tap.expand(videos, -1, -1))
+    if activation is not None:
+        y = ACTIVATIONS[activation](y)
+    return y if add is None else y + add
