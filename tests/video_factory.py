@@ -96,7 +96,7 @@ def write_video(
 
 
 def turn_size(turn: Callable[[np.ndarray], np.ndarray], width: int, height: int) -> tuple[int, int]:
-    turned = turn(np.empty((height, width, 3)))
+    turned = turn(np.zeros((height, width, 3), dtype=np.uint8))
     return turned.shape[1], turned.shape[0]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from framecast.data.check import check_data
 from framecast.data.features import save_track
 from framecast.data.layouts import LAYOUTS, detect_layout
 from framecast.data.segmentation import SegmentationData, fold_of, length_tolerance, open_segmentation
@@ -234,6 +235,17 @@ def test_features_at_another_rate_find_their_labels_by_the_videos(tmp_path: Path
     assert len(full) == len(times)
     shown = np.array([np.flatnonzero(times <= t + 1e-6)[-1] for t in sampled])
     np.testing.assert_array_equal(data[0]["labels"], full[shown])
+
+
+def test_a_table_may_be_given_itself_and_name_the_files_of_the_videos(tmp_path: Path) -> None:
+    root = write_lookalike("csv", tmp_path / "data")
+    expected = open_segmentation(root)
+    table = root / "segments.csv"
+    table.write_text(table.read_text().replace("video_00,", "video_00.mp4,"))
+    data = open_segmentation(table)
+    assert data.videos[0] == "video_00.mp4"
+    np.testing.assert_array_equal(data[0]["labels"], expected[0]["labels"])
+    assert check_data(table) == []
 
 
 # --- provenance --------------------------------------------------------------------------------------------

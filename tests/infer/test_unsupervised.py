@@ -1,4 +1,4 @@
-"""Segmentation without training: known boundaries are found, exactly K clusters come back, memory stays small."""
+"""Segmentation without training: known boundaries are found, K is exact, memory stays small."""
 
 from __future__ import annotations
 

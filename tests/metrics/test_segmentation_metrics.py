@@ -248,6 +248,14 @@ def test_each_target_is_matched_once() -> None:
     assert row.false_negatives.tolist() == [0, 0, 0]
 
 
+def test_a_tie_goes_to_the_first_target() -> None:
+    """The second prediction overlaps both targets with 5/17 and picks the first, which is taken already."""
+    target = np.repeat([1, 0, 1], [10, 2, 10])
+    predicted = np.repeat([1, 2, 1, 2], [4, 1, 12, 5])
+    (row,) = collect([(predicted, target)], ["a"]).per_video()
+    assert (row.true_positives[0], row.false_positives[0], row.false_negatives[0]) == (1, 3, 2)
+
+
 def test_splits_are_averaged_with_equal_weight() -> None:
     splits = [collect(random_videos(n, seed=n), [str(i) for i in range(n)]).compute() for n in (1, 4)]
     mean = average_splits(splits)

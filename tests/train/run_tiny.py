@@ -1,8 +1,8 @@
 """`python run_tiny.py JOBS` trains the tiny task in this process, alone or as one of several.
 
 JOBS is a JSON list of {"run": folder, "changes": of the recipe, "task": arguments of TinyTask, and
-"crash": call of the loss, "nan": [rank, call] or "slow": seconds per call}. A job that fails writes its error to
-RUN/error-RANK.txt and the next one starts.
+"crash": call of the loss, "nan": [rank, call] or "slow": seconds per call}. A job that fails writes its
+error to RUN/error-RANK.txt and the next one starts.
 """
 
 from __future__ import annotations

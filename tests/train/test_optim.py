@@ -51,7 +51,7 @@ def test_step_schedule() -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_weight_decay_is_that_of_torch(name: str) -> None:
     """adam: L2 in the gradient; adamw: decoupled."""
-    settings = OptimSettings(name=name, lr=0.1, weight_decay=0.3, momentum=0.9)
+    settings = OptimSettings.model_validate({"name": name, "lr": 0.1, "weight_decay": 0.3, "momentum": 0.9})
     ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
     theirs.load_state_dict(ours.state_dict())
     reference = {
@@ -96,7 +96,7 @@ def test_average_follows_its_recursion_and_copies_buffers() -> None:
     for step in range(3):
         with torch.no_grad():
             model.head.weight += 1
-            model.norm.running_mean += 1
+            model.get_buffer("norm.running_mean").add_(1)
         averages.update(model)
         expected = 0.9 * expected + 0.1 * model.head.weight.detach()
         torch.testing.assert_close(averages.weights["head.weight"], expected)
@@ -115,10 +115,11 @@ def test_averages_are_applied_and_taken_back_bit_for_bit() -> None:
 
 
 def test_tied_weights_are_averaged_once_each() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    model[1].weight = model[0].weight
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    second.weight = first.weight
+    model = nn.Sequential(first, second)
     averages = AveragedWeights(model, decay=0.9)
     with torch.no_grad():
-        model[0].weight += 1
+        first.weight += 1
     averages.update(model)
     torch.testing.assert_close(averages.weights["1.weight"], averages.weights["0.weight"], rtol=0, atol=0)

@@ -162,7 +162,7 @@ def test_only_damaged_checkpoints(tmp_path: Path, uninterrupted: Path) -> None:
     for manifest in (tmp_path / "run").glob("checkpoints/*/manifest.json"):
         manifest.unlink()
     with pytest.raises(
-        ValueError, match="no checkpoint .* can be read .*step-000020: manifest.json is missing"
+        ValueError, match=r"no checkpoint .* can be read .*step-000020: manifest\.json is missing"
     ):
         loop.train(tiny_recipe(**CHANGES), TinyTask(), tmp_path / "run", save_model=save_tiny)
 
@@ -178,10 +178,10 @@ def test_a_full_disk_costs_only_the_new_checkpoint(
         loop.train(tiny_recipe(**CHANGES), CrashingTask(5), tmp_path, save_model=save_tiny)
     with monkeypatch.context() as patch:
         if where == "tensors":  # inside torch's writer
-            patch.setattr(torch.distributed.checkpoint.filesystem, "_write_item", no_space)
+            patch.setattr("torch.distributed.checkpoint.filesystem._write_item", no_space)
         else:
             patch.setattr(checkpoint, "write_text", no_space)
-        with pytest.raises(OSError, match="No space left.*step 3 is intact; free space") as caught:
+        with pytest.raises(OSError, match=r"No space left.*step 3 is intact; free space") as caught:
             loop.train(tiny_recipe(**CHANGES), TinyTask(), tmp_path, save_model=save_tiny)
         assert caught.value.errno == errno.ENOSPC
         assert "\n" not in str(caught.value)

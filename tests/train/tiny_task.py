@@ -27,7 +27,7 @@ class TinyData:
     def __getitem__(self, index: int) -> dict[str, Any]:
         features = self.features[index]
         if self.augment:
-            features = features * (1 + 0.1 * random.random()) + 0.1 * np.random.normal(size=6)
+            features = features * (1 + 0.1 * random.random()) + 0.1 * np.random.normal(size=6)  # noqa: NPY002
         return {"video": f"v{index}", "features": features, "labels": self.labels[index]}
 
 
@@ -35,7 +35,7 @@ class TinyModel(nn.Module):
     def __init__(self, dropout: float, *, batch_norm: bool = False) -> None:
         super().__init__()
         self.stem = nn.Linear(6, 16)
-        self.norm = nn.BatchNorm1d(16) if batch_norm else nn.Identity()
+        self.norm: nn.Module = nn.BatchNorm1d(16) if batch_norm else nn.Identity()
         self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(16, 16), nn.GELU()) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(16, 3)
@@ -64,7 +64,7 @@ class TinyTask:
             self.train_data.features[bad_video] = np.nan
         self.dropout, self.batch_norm, self.dtype = dropout, batch_norm, dtype
 
-    def build_model(self) -> nn.Module:
+    def build_model(self) -> TinyModel:
         return TinyModel(self.dropout, batch_norm=self.batch_norm).to(self.dtype)
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:

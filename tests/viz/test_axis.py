@@ -41,12 +41,8 @@ def test_ticks_are_round_even_and_few(end, unit):
 
 def test_lengths_in_words():
     seconds = TimeAxis("seconds", 10.0)
-    assert [seconds.length(v) for v in (4.21, 59.97, 65, 3600)] == [
-        "4.2 s",
-        "1:00 min",
-        "1:05 min",
-        "1:00:00 h",
-    ]
+    spoken = [seconds.length(value) for value in (4.21, 59.97, 65, 3600)]
+    assert spoken == ["4.2 s", "1:00 min", "1:05 min", "1:00:00 h"]
     frames = TimeAxis("frames", 10.0)
     assert [frames.length(1), frames.length(37)] == ["1 frame", "37 frames"]
 

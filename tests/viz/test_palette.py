@@ -18,33 +18,17 @@ from framecast.viz.palette import (
     text_color,
 )
 
-TO_LMS = [
-    [0.4122215, 0.5363325, 0.0514460],
-    [0.2119035, 0.6806995, 0.1073970],
-    [0.0883025, 0.2817188, 0.6299787],
-]
-TO_LAB = [
-    [0.2104543, 0.7936178, -0.0040720],
-    [1.9779985, -2.4285922, 0.4505937],
-    [0.0259040, 0.7827718, -0.8086758],
-]
+TO_LMS = np.array(  # linear RGB to cones, then to OKLab (Ottosson, 2020)
+    [0.4122215, 0.5363325, 0.0514460, 0.2119035, 0.6806995, 0.1073970, 0.0883025, 0.2817188, 0.6299787]
+).reshape(3, 3)
+TO_LAB = np.array(
+    [0.2104543, 0.7936178, -0.0040720, 1.9779985, -2.4285922, 0.4505937, 0.0259040, 0.7827718, -0.8086758]
+).reshape(3, 3)
 SEEN_BY = {  # linear RGB as seen without one kind of cones (Machado et al., 2009, severity 1)
-    "all": np.eye(3),
-    "no red": [
-        [0.152286, 1.052583, -0.204868],
-        [0.114503, 0.786281, 0.099216],
-        [-0.003882, -0.048116, 1.051998],
-    ],
-    "no green": [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.01182, 0.04294, 0.968881],
-    ],
-    "no blue": [
-        [1.255528, -0.076749, -0.178779],
-        [-0.078411, 0.930809, 0.147602],
-        [0.004733, 0.691367, 0.3039],
-    ],
+    "all": (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    "no red": (0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216, -0.003882, -0.048116, 1.051998),
+    "no green": (0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413, -0.01182, 0.04294, 0.968881),
+    "no blue": (1.255528, -0.076749, -0.178779, -0.078411, 0.930809, 0.147602, 0.004733, 0.691367, 0.3039),
 }
 
 
@@ -52,8 +36,8 @@ def nearest_pair(colors: tuple[str, ...], view: str) -> float:
     """Smallest OKLab distance between any two colours in a view."""
     values = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colors]) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(linear @ np.array(SEEN_BY[view]).T, 0, 1)
-    lab = np.cbrt(seen @ np.array(TO_LMS).T) @ np.array(TO_LAB).T
+    seen = np.clip(linear @ np.reshape(SEEN_BY[view], (3, 3)).T, 0, 1)
+    lab = np.cbrt(seen @ TO_LMS.T) @ TO_LAB.T
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     return float(apart[np.triu_indices(len(colors), 1)].min())
 

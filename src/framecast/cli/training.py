@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ def train(
 ) -> None:
     """Train a recipe; the same command goes on after an interruption, torchrun and Slurm run it too."""
     from framecast.recipes.build import build_task, split_names
+    from framecast.train.config import apply_overrides
     from framecast.train.loop import train as run
     from framecast.train.study import run_study
 
@@ -49,7 +51,14 @@ def train(
         return
     chosen = [resolved.data.split] if splits is None else split_names(resolved, splits)
     numbers = [int(s) for s in seeds.split(",")] if seeds else [resolved.seed]
-    summary = run_study(resolved, build_task, chosen, numbers, folder, device=None if device == "auto" else device)
+    summary = run_study(
+        lambda split, seed: apply_overrides(resolved, [f"data.split={split}", f"seed={seed}"]),
+        chosen,
+        numbers,
+        folder,
+        make_task=build_task,
+        device=None if device == "auto" else device,
+    )
     show_result(summary["mean"], folder, as_json, summary)
 
 
@@ -101,19 +110,29 @@ def submit(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder, runs/<recipe> by default.")] = None,
     set_: Set = None,
     nodes: Annotated[int, typer.Option(min=1)] = 1,
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs per node, 0 = CPU.")] = 1,
-    time: Annotated[str, typer.Option(help="Time limit, for example 12:00:00.")] = "12:00:00",
-    partition: Annotated[str | None, typer.Option()] = None,
-    account: Annotated[str | None, typer.Option()] = None,
-    print_only: Annotated[bool, typer.Option("--print", help="Print the sbatch script, submit nothing.")] = False,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs per node, one process each; 0 = CPU.")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="CPU cores per process.")] = 8,
+    time: Annotated[str, typer.Option(help="Time limit, [days-]hours:minutes:seconds.")] = "24:00:00",
+    partition: Annotated[str, typer.Option()] = "",
+    account: Annotated[str, typer.Option()] = "",
+    setup: Annotated[list[str] | None, typer.Option(help="Shell line before the command; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sbatch script, submit nothing.")] = False,
 ) -> None:
     """Train on a Slurm cluster; preempted jobs are requeued and go on where they were."""
-    from framecast.train.slurm import submit_training
+    from framecast.train.config import save_recipe
+    from framecast.train.slurm import Resources, submit
 
     resolved = resolve_recipe(recipe, data, set_)
-    folder = out or Path("runs") / resolved.name
-    text = submit_training(
-        resolved, folder, nodes=nodes, gpus_per_node=gpus, time=time, partition=partition, account=account,
-        print_only=print_only,
-    )
-    show(text)
+    folder = (out or Path("runs") / resolved.name).resolve()
+    resources = Resources(
+        nodes=nodes, gpus_per_node=gpus, cpus_per_process=cpus, time=time, partition=partition, account=account,
+        name=resolved.name, output=f"{folder}/slurm-%j.out", setup=tuple(setup or ()),
+    )  # fmt: skip
+    recipe_file = folder / "submitted.yaml"
+    command = [sys.executable, "-m", "framecast", "train", str(recipe_file), "--out", str(folder)]
+    if not dry_run:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_recipe(resolved, recipe_file)
+    job = submit(command, folder / "slurm", resources, dry_run=dry_run)
+    if not dry_run:
+        show(f"submitted job {job.job_id}, run folder {folder}")

@@ -35,6 +35,8 @@ class ViewRow:
 class Assembly101Folder(AnnotationFolder):
     """Train and validation rows of Assembly101; `subset="test"` is the validation set, as in papers."""
 
+    has_one_split = True
+
     def __init__(
         self, root: Path, layout: Layout, features: str = "features", report: Report = refuse
     ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ import numpy as np
 
 from framecast.data.folders import FEATURE_SUFFIXES, AnnotationFolder, MstcnFolder
 from framecast.data.problems import AnnotationError, Problem
-from framecast.data.segmentation import VIDEO_SUFFIXES, SegmentationData, open_folder
+from framecast.data.segmentation import SegmentationData, open_folder
 from framecast.data.tables import SegmentTable
-from framecast.data.video import probe
+from framecast.data.video import SUFFIXES, probe
 from framecast.structures import Provenance
 
 
@@ -193,14 +194,14 @@ def _report_stray_features(folder: AnnotationFolder, report: DataReport) -> None
     """Feature files of videos that nobody labelled."""
     if folder.layout.name in ("assembly101", "tas_scores"):
         return  # their lists say which files are to be used
-    known = set(folder.videos)
+    used = set()
+    for video in folder.videos:
+        with suppress(FileNotFoundError):
+            used.add(folder.feature_path(video))
+    where = "no file in groundTruth/" if isinstance(folder, MstcnFolder) else "no row of the table"
     for path in _files(folder.features, FEATURE_SUFFIXES):
-        video = path.relative_to(folder.features).with_suffix("").as_posix()
-        if video not in known:
-            message = f"has no labels: groundTruth/{video}.txt is missing"
-            if not isinstance(folder, MstcnFolder):
-                message = f"has no labels: no row of the table is for video {video!r}"
-            report.problems.append(Problem(path, None, message))
+        if path not in used:
+            report.problems.append(Problem(path, None, f"has no labels: {where} is for {path.stem!r}"))
 
 
 def _check_videos(folder: AnnotationFolder, report: DataReport) -> None:
@@ -208,7 +209,7 @@ def _check_videos(folder: AnnotationFolder, report: DataReport) -> None:
     videos = (folder.root if folder.root.is_dir() else folder.root.parent) / "videos"
     if not videos.is_dir():
         return
-    for path in _files(videos, VIDEO_SUFFIXES):
+    for path in _files(videos, SUFFIXES):
         try:
             probe(path)
         except (ValueError, OSError) as error:

@@ -20,6 +20,7 @@ from framecast.data.features import load_track, read_provenance
 from framecast.data.layouts import Layout, find_csv
 from framecast.data.problems import Problem, Report, refuse
 from framecast.data.tables import SegmentTable, read_segments_csv, unknown_class
+from framecast.data.video import SUFFIXES
 from framecast.structures import FeatureTrack, Provenance
 
 FEATURE_SUFFIXES = (".npy", ".safetensors")
@@ -74,6 +75,8 @@ class AnnotationFolder(ABC):
         self.background: str | None = "background"  # class of the gaps in a table of segments
         self.classes: tuple[str, ...] = ()
         self.videos: list[str] = []
+
+    has_one_split = False  # train and test side are fixed, a split number makes no sense
 
     @property
     def splits(self) -> list[int]:
@@ -208,3 +211,8 @@ class CsvFolder(AnnotationFolder):
 
     def labels(self, video: str) -> SegmentTable:
         return self.table
+
+    def feature_path(self, video: str) -> Path:
+        """Tables often name the file of the video; its features then go by the name without the suffix."""
+        stem = video[: -len(Path(video).suffix)] if Path(video).suffix.lower() in SUFFIXES else video
+        return super().feature_path(stem)

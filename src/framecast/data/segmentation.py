@@ -23,13 +23,12 @@ from framecast.data.folders import AnnotationFolder, CsvFolder, MstcnFolder
 from framecast.data.layouts import detect_layout, get_layout
 from framecast.data.problems import Report, refuse
 from framecast.data.tas_scores import TasScoresFolder
-from framecast.data.video import frame_times
+from framecast.data.video import SUFFIXES, frame_times
 from framecast.metrics.protocols import protocols_for
 from framecast.structures import FeatureTrack, Provenance
 
 Subset = Literal["train", "test", "all"]
 SUBSETS = ("train", "test", "all")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 FOLDERS: dict[str, type[AnnotationFolder]] = {
     "breakfast": MstcnFolder,
     "50salads": MstcnFolder,
@@ -315,7 +314,7 @@ def _end(frames: np.ndarray) -> int:
 
 
 def find_video(root: Path, video: str) -> Path | None:
-    """The video file `videos/<video>.*` of a folder, None where there is none."""
+    """The video file `videos/<video>` or `videos/<video>.*` of a folder, None where there is none."""
     folder = (root if root.is_dir() else root.parent) / "videos"
-    matches = [p for p in folder.glob(f"{glob.escape(video)}.*") if p.suffix.lower() in VIDEO_SUFFIXES]
-    return matches[0] if matches else None
+    candidates = [folder / video, *sorted(folder.glob(f"{glob.escape(video)}.*"))]
+    return next((p for p in candidates if p.suffix.lower() in SUFFIXES and p.is_file()), None)

@@ -32,10 +32,10 @@ from framecast.data.video_container import (
     PacketTable,
     VideoError,
     VideoWarning,
-    missing_bytes,
     scan,
 )
 from framecast.data.video_decoding import Decoder, frames_at
+from framecast.data.video_integrity import is_whole
 from framecast.data.video_pixels import Orientation, PixelReader, Size
 from framecast.structures import Clip
 
@@ -282,10 +282,10 @@ def _collect(
 def _every_frame(
     path: str | os.PathLike[str], on_error: OnError, threads: int
 ) -> Iterator[tuple[float, VideoFrame]]:
-    """All frames with their times; no scan unless bytes are missing or the container has no times."""
+    """All frames with their times; no scan unless the file is damaged or holds no time stamps."""
     count = 0
     with Decoder(path, on_error, threads=threads) as decoder:
-        if missing_bytes(path) or decoder.container.format.name in UNTIMED:
+        if not is_whole(path) or decoder.container.format.name in UNTIMED:
             decoder.follow(_checked_scan(path, on_error))
         for pts, frame in decoder.every_frame():
             yield (pts - (decoder.first_pts or 0)) * decoder.seconds_per_tick, frame
@@ -316,10 +316,10 @@ def _checked_scan(path: str | os.PathLike[str], on_error: OnError) -> PacketTabl
         raise ValueError(f"on_error is {on_error!r}; it is 'raise' or 'keep'")
     table = scan(path)
     if table.damage:
-        where = f"{path}: breaks at {table.duration_s:.2f} s ({table.damage})"
+        where = f"{path}: breaks at {table.breaks_at_s:.2f} s ({table.damage})"
         if on_error == "raise":
             raise VideoError(f"{where}; copy it again, or read what there is with on_error='keep'")
-        warnings.warn(f"{where}; read up to there", VideoWarning, stacklevel=3)
+        warnings.warn(f"{where}; what can be read is kept", VideoWarning, stacklevel=3)
     return table
 
 
@@ -338,7 +338,7 @@ def _wanted_pts(
     if beyond.any() and on_error == "keep" and table.damage:
         times_s = times_s[~beyond]
         if len(times_s) == 0:
-            raise VideoError(f"{path}: breaks at {table.duration_s:.2f} s, before all times asked for")
+            raise VideoError(f"{path}: breaks at {table.breaks_at_s:.2f} s, before all times asked for")
     elif beyond.any():
         raise ValueError(
             f"{path}: a frame at {times_s[beyond][0]:g} s is asked for, but the video lasts from 0 to "

@@ -2,24 +2,24 @@
 
 A video is timed by the presentation time stamps (pts) of its packets, in ticks of the stream's time base.
 One pass over the packets, which decodes nothing, gives the time of every frame, the keyframes and the
-place where a cut-off file ends. Containers also promise their own length in bytes, so a file that was cut
-is recognised without decoding it.
+place where a damaged file breaks.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
+
+from framecast.data.video_integrity import matroska_break, missing_bytes
 
 OnError = Literal["raise", "keep"]
 
@@ -70,6 +70,7 @@ class PacketTable:
     last_duration: int  # ticks for which the last frame stays
     timed: bool  # False = some packets carry no pts, times have to come from decoding
     damage: str = ""  # what is wrong with the file, "" = nothing seen
+    breaks_at: int = 0  # ticks, where the damage begins
     frame_pts: np.ndarray = field(init=False, repr=False)  # (F,) int64 ticks, ascending: every frame shown
 
     def __post_init__(self) -> None:
@@ -80,6 +81,10 @@ class PacketTable:
         return (np.asarray(pts, dtype=np.int64) - self.frame_pts[0]).astype(np.float64) * float(
             self.time_base
         )
+
+    @property
+    def breaks_at_s(self) -> float:
+        return float(self.seconds(np.array(self.breaks_at)))
 
     @property
     def times_s(self) -> np.ndarray:
@@ -158,69 +163,6 @@ def _why_unreadable(path: Path, head: bytes, error: Exception) -> str:
     return f"is not a video that FFmpeg can open ({reason_of(error)})"
 
 
-def missing_bytes(path: str | os.PathLike[str]) -> int | None:
-    """Bytes by which a file is shorter than its own headers say, 0 = complete, None = they do not say."""
-    path = Path(path)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(64)
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
-            promised = _mp4_bytes(file, size)
-        elif head.startswith(b"\x1a\x45\xdf\xa3"):
-            promised = _matroska_bytes(head)
-        elif head.startswith(b"RIFF"):
-            promised = struct.unpack("<I", head[4:8])[0] + 8
-        elif head.startswith(b"G") and size >= 189:
-            file.seek(188)
-            promised = -(-size // 188) * 188 if file.read(1) == b"G" else None
-        else:
-            promised = None
-    return None if promised is None else max(0, promised - size)
-
-
-def _mp4_bytes(file: BinaryIO, size: int) -> int | None:
-    """End of the last top-level box, None where the boxes stop making sense."""
-    offset = 0
-    while offset < size:
-        file.seek(offset)
-        header = file.read(16)
-        if len(header) < 8:
-            return offset + 8
-        length, kind = struct.unpack(">I4s", header[:8])
-        if length == 0:  # reaches to the end of the file, whichever that is
-            return size
-        if not kind.isalnum():
-            return None
-        if length == 1:
-            if len(header) < 16:
-                return offset + 16
-            length = struct.unpack(">Q", header[8:])[0]
-        if length < 8:
-            return None
-        offset += length
-    return offset
-
-
-def _matroska_bytes(head: bytes) -> int | None:
-    """End of the segment: EBML header, then the segment's identifier, then its length."""
-
-    def length_at(offset: int) -> tuple[int | None, int]:
-        if offset >= len(head) or not head[offset]:
-            return None, offset
-        width = 9 - head[offset].bit_length()
-        value = int.from_bytes(head[offset : offset + width]) & ((1 << 7 * width) - 1)
-        return (None if value == (1 << 7 * width) - 1 else value), offset + width
-
-    header_length, offset = length_at(4)
-    if header_length is None:
-        return None
-    offset += header_length
-    if head[offset : offset + 4] != b"\x18\x53\x80\x67":
-        return None
-    segment_length, offset = length_at(offset + 4)
-    return None if segment_length is None else offset + segment_length
-
-
 def scan(path: str | os.PathLike[str]) -> PacketTable:
     """Read every packet without decoding; the answer is kept while the file stays the same.
 
@@ -234,8 +176,8 @@ def scan(path: str | os.PathLike[str]) -> PacketTable:
 
 @lru_cache(maxsize=64)
 def _scan(path: Path, size: int, mtime_ns: int) -> PacketTable:
-    rows: list[tuple[int | None, int | None, bool, bool]] = []
-    duration, damage = 0, ""
+    rows: list[tuple[int | None, int | None, bool, bool, int]] = []
+    duration, damage, damaged_row = 0, "", None
     container, stream = open_video(path)
     with container:
         time_base = stream.time_base
@@ -244,33 +186,40 @@ def _scan(path: Path, size: int, mtime_ns: int) -> PacketTable:
                 if packet.size == 0:  # the mark at the end of the stream
                     continue
                 if packet.is_corrupt:
-                    damage = damage or "a packet is incomplete"
+                    if not damage:
+                        damage, damaged_row = "a packet is incomplete", len(rows)
                     continue
-                rows.append((packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
+                rows.append((packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.pos or 0))
                 duration = packet.duration or duration
         except av.FFmpegError as error:
-            damage = f"reading stops ({reason_of(error)})"
+            damage = f"reading stops, {reason_of(error)}"
     if not rows or time_base is None:
         raise VideoError(f"{path}: holds no frames; copy, download or record it again")
-    missing = missing_bytes(path)
-    if missing:
-        damage = f"cut off, {missing:,} of {size + missing:,} bytes are missing"
 
-    pts, dts, keyframe, discard = (list(column) for column in zip(*rows, strict=True))
+    pts, dts, keyframe, discard, place = (list(column) for column in zip(*rows, strict=True))
     timed = None not in pts and container.format.name not in UNTIMED
     pts = np.array([p if p is not None else (d or 0) for p, d in zip(pts, dts, strict=True)], dtype=np.int64)
     dts = np.array([d if d is not None else p for p, d in zip(pts, dts, strict=True)], dtype=np.int64)
     keyframe = np.array(keyframe)
     if not keyframe.any():
-        raise VideoError(
-            f"{path}: holds no keyframe, so no frame can be decoded; re-encode it from its source"
-        )
-    shown = ~np.array(discard) & (pts >= pts[keyframe.argmax()]) & (np.arange(len(pts)) >= keyframe.argmax())
+        raise VideoError(f"{path}: holds no keyframe, so no frame can be decoded; re-encode its source")
+    first = keyframe.argmax()
+    shown = ~np.array(discard) & (pts >= pts[first]) & (np.arange(len(pts)) >= first)
     if not shown.any():
         raise VideoError(f"{path}: holds no frames that are shown; its edit list cuts all of them away")
     gaps = np.diff(np.unique(pts[shown]))
     duration = duration or (int(np.median(gaps)) if len(gaps) else 0)
-    return PacketTable(pts, dts, keyframe, shown, time_base, duration, timed, damage)
+
+    missing = missing_bytes(path)
+    broken_byte = matroska_break(path) if not missing else None
+    if missing:
+        damage, damaged_row = f"cut off, {missing:,} of {size + missing:,} bytes are missing", None
+    elif broken_byte is not None:
+        damage = f"bytes {broken_byte:,} and after make no sense"
+        damaged_row = int(np.searchsorted(np.maximum.accumulate(place), broken_byte))
+    before = pts[:damaged_row][shown[:damaged_row]]
+    breaks_at = (int(before.max()) + duration) if len(before) else int(pts[first])
+    return PacketTable(pts, dts, keyframe, shown, time_base, duration, timed, damage, breaks_at)
 
 
 def reason_of(error: Exception) -> str:

@@ -71,7 +71,8 @@ class Decoder:
 
     def __exit__(self, kind: type | None, *rest: object) -> None:
         self.container.close()
-        if self.damages and kind is None:
+        known = self.table is not None and self.table.damage  # said already when the table was made
+        if self.damages and kind is None and not known:
             more = f" and in {len(self.damages) - 1} more places" if len(self.damages) > 1 else ""
             warnings.warn(
                 f"{self.path}: {self.damages[0]}{more}; read as far as it goes", VideoWarning, stacklevel=3

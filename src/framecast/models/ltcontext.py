@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framecast.nn.sequence import masked, project_channels
+from framecast.nn.sequence import Pointwise, masked, project_channels
 from framecast.nn.standardise import Standardise
 from framecast.nn.temporal_attention import strided_attention, windowed_attention
 from framecast.nn.temporal_conv import DilatedConv
@@ -87,12 +87,11 @@ class ContextAttention(nn.Module):
         super().__init__()
         self.num_heads, self.dropout = num_heads, dropout
         self.window, self.stride = window, stride
-        self.qk = nn.Linear(width, width)  # query and key, each width / 2
-        self.v = nn.Linear(width, width // 2)
-        self.proj = nn.Linear(width // 2, width)
-        self.drop = nn.Dropout(0.1)  # fixed in the release
+        self.qk = Pointwise(width, width)  # query and key, each width / 2
+        self.v = Pointwise(width, width // 2)
+        self.proj = Pointwise(width // 2, width, dropout=0.1)  # fixed in the release
 
-    def forward(self, x: Tensor, value_source: Tensor | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, value_source: Tensor | None, residual: Tensor, mask: Tensor | None) -> Tensor:
         """Queries and keys from x, values from the stage before where there is one; all (B, T, D)."""
         q, k = self.qk(x).chunk(2, dim=-1)
         v = self.v(x if value_source is None else value_source)
@@ -105,7 +104,7 @@ class ContextAttention(nn.Module):
             context = windowed_attention(q, k, v, window=self.window, **pattern)
         else:
             context = strided_attention(q, k, v, stride=self.stride, **pattern)
-        return self.drop(self.proj(F.gelu(context)))
+        return self.proj(F.gelu(context), residual)
 
 
 class LTCBlock(nn.Module):
@@ -113,19 +112,18 @@ class LTCBlock(nn.Module):
 
     def __init__(self, c: LTContextConfig, width: int, dilation: int) -> None:
         super().__init__()
-        self.conv = DilatedConv(width, dilation)
+        self.conv = DilatedConv(width, dilation, activation="gelu")
         self.norm = InstanceNorm(strict_padding=c.strict_padding) if c.norm == "instance" else None
         self.window_attn = ContextAttention(width, c.num_heads, c.attention_dropout, window=c.window)
         self.long_attn = ContextAttention(width, c.num_heads, c.attention_dropout, stride=c.stride)
-        self.proj = nn.Linear(width, width)
-        self.drop = nn.Dropout(c.dropout)
+        self.proj = Pointwise(width, width, dropout=c.dropout)
 
     def forward(self, x: Tensor, previous: Tensor | None, mask: Tensor | None) -> Tensor:  # (B, T, D)
-        u = masked(F.gelu(self.conv(x)), mask)
+        u = masked(self.conv(x), mask)
         for attention in (self.window_attn, self.long_attn):
             source = u if self.norm is None else self.norm(u, mask)
-            u = masked(attention(source, previous, mask), mask) + u
-        return masked(self.drop(self.proj(u)) + x, mask)
+            u = masked(attention(source, previous, u, mask), mask)
+        return masked(self.proj(u, x), mask)
 
 
 class Stage(nn.Module):

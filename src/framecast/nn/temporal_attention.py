@@ -8,10 +8,15 @@ Shapes: B batch, T frames, H heads, d width of a head, W window, G stride, n win
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+
+from framecast.ops import native_library
+from framecast.ops.span_attention import span_attention
 
 
 def windowed_attention(
@@ -33,6 +38,9 @@ def windowed_attention(
         raise ValueError(f"window must be even, since half of it reaches to either side; got {window}")
     if mask is not None:
         return _windowed_masked(q, k, v, num_heads, window, mask, dropout)
+    if not dropout and native_library.usable(q, k, v):
+        spans = window_spans(q.shape[0], q.shape[1], window)
+        return span_attention(q, k, v, spans, num_heads=num_heads, out=torch.empty(q.shape), impl="native")
     frames, half = q.shape[1], window // 2
     last = -(-frames // window)  # windows in all
     # Windows 1 .. inner_stop - 1 have all their keys inside the video: one call on strided views.
@@ -97,6 +105,9 @@ def strided_attention(
 
     mask: (B, T), True = valid, None = all valid. Frames that see no valid key give zeros.
     """
+    if mask is None and not dropout and native_library.usable(q, k, v):
+        spans = class_spans(q.shape[0], q.shape[1], stride)
+        return span_attention(q, k, v, spans, num_heads=num_heads, out=torch.empty(q.shape), impl="native")
     frames = q.shape[1]
     right = -frames % stride
 
@@ -138,3 +149,27 @@ def _attend_seen(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, dropout: float) 
     q_, k_, v_, allowed_ = merged
     out = F.scaled_dot_product_attention(q_, k_, v_, attn_mask=allowed_, dropout_p=dropout)
     return out.unflatten(0, q.shape[:2]) * some[:, :, None, None, None]
+
+
+@lru_cache(maxsize=16)
+def window_spans(videos: int, frames: int, window: int) -> Tensor:
+    return torch.tensor(
+        [
+            (b * frames + t, min(window, frames - t), b * frames + first, min(t + 3 * window // 2, frames) - first, 1)
+            for b in range(videos)
+            for t in range(0, frames, window)
+            for first in (max(t - window // 2, 0),)
+        ]
+    )
+
+
+@lru_cache(maxsize=16)
+def class_spans(videos: int, frames: int, stride: int) -> Tensor:
+    return torch.tensor(
+        [
+            (b * frames + r, n, b * frames + r, n, stride)
+            for b in range(videos)
+            for r in range(min(stride, frames))
+            for n in (-(-(frames - r) // stride),)
+        ]
+    )

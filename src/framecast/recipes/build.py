@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from framecast.data.segmentation import SegmentationData, open_segmentation
+from framecast.data.folders import AnnotationFolder
+from framecast.data.segmentation import SegmentationData, open_folder, open_segmentation
 from framecast.registry import did_you_mean, find
 from framecast.tasks.segmentation import SegmentationTask
+from framecast.tasks.segmentation_augment import Augmentation
 from framecast.train.recipe import Recipe, SegmentationDataSettings
 
 TASKS = ("segmentation",)
@@ -19,8 +21,11 @@ def build_task(recipe: Recipe) -> SegmentationTask:
     """Open the data that the recipe names and make its task; errors name the folder or setting."""
     if recipe.task not in TASKS:
         raise ValueError(f"unknown task {recipe.task!r}{did_you_mean(recipe.task, TASKS)}; known: {', '.join(TASKS)}")
-    train_data = open_data(recipe.data, "train" if recipe.data.split is not None else "all")
-    eval_data = open_data(recipe.data, "test") if recipe.data.split is not None else None
+    augment = recipe.augment.model_dump()
+    folder = _folder(recipe.data)
+    divided = recipe.data.split is not None or folder.has_one_split
+    train_data = open_data(recipe.data, "train" if divided else "all")
+    eval_data = open_data(recipe.data, "test") if divided else None
     return SegmentationTask(
         train_data,
         eval_data,
@@ -28,10 +33,31 @@ def build_task(recipe: Recipe) -> SegmentationTask:
         model_config=recipe.model.config,
         smoothing=recipe.loss.smoothing,
         clip=recipe.loss.clip,
+        average=recipe.loss.average,
+        augmentation=Augmentation(**augment) if any(augment.values()) else None,
     )
 
 
 def open_data(settings: SegmentationDataSettings, subset: str) -> SegmentationData:
+    return open_segmentation(**settings.model_dump(), subset=subset)  # ty: ignore[invalid-argument-type]
+
+
+def _folder(settings: SegmentationDataSettings) -> AnnotationFolder:
     if not settings.root:
         raise ValueError("the recipe names no data; pass --data FOLDER (or --set data.root=FOLDER)")
-    return open_segmentation(**settings.model_dump(), subset=subset)  # ty: ignore[invalid-argument-type]
+    return open_folder(settings.root, settings.layout, settings.features)
+
+
+def split_names(recipe: Recipe, wanted: str) -> list[int]:
+    """"all" or "1,3" as split numbers of the recipe's data: its own splits, or its folds."""
+    if wanted == "all":
+        if recipe.data.folds:
+            return list(range(1, recipe.data.folds + 1))
+        splits = _folder(recipe.data).splits
+        if not splits:
+            raise ValueError(f"{recipe.data.root} defines no splits; pass --set data.folds=5 to cut it into folds")
+        return splits
+    try:
+        return [int(part) for part in wanted.split(",")]
+    except ValueError:
+        raise ValueError(f'splits {wanted!r} are neither "all" nor numbers such as 1,3') from None

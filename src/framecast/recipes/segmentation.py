@@ -56,7 +56,7 @@ def assembly101_ltcontext() -> Recipe:
         update={
             "name": "assembly101_ltcontext",
             "model": ModelSettings(name="ltcontext", config={"num_stages": 4, "window": 64, "stride": 64}),
-            "data": SegmentationDataSettings(root="", layout="assembly101", split=1, feature_dim=2048),
+            "data": SegmentationDataSettings(root="", layout="assembly101", features="TSM_features", feature_dim=2048),
             "schedule": ScheduleSettings(name="cosine", hold=15, t_max=105, min_lr=5e-5),
             "epochs": 120,
             "save_every": 1,

@@ -7,7 +7,7 @@ Shapes: B batch, C channels, T frames, K classes, S stages.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from framecast.data.segmentation import SegmentationData
+from framecast.metrics.protocols import get_protocol
 from framecast.metrics.segmentation import SegmentationMetrics
 from framecast.registry import create_model
 from framecast.structures import FeatureTrack, Provenance, Segments
@@ -36,12 +37,13 @@ class SegmentationTask:
         model_config: dict[str, Any] | None = None,
         smoothing: float = 0.15,
         clip: float = 16.0,
+        average: Literal["videos", "frames"] = "videos",
         augmentation: Augmentation | None = None,
     ) -> None:
         self.source, self.eval_data = train_data, eval_data
         self.train_data = Augmented(train_data, augmentation) if augmentation else train_data
         self.model_name, self.model_config = model, dict(model_config or {})
-        self.smoothing, self.clip = smoothing, clip
+        self.smoothing, self.clip, self.average = smoothing, clip, average
         for key, value in (("num_classes", len(train_data.classes)), ("feature_dim", train_data.feature_dim)):
             if self.model_config.setdefault(key, value) != value:
                 raise ValueError(
@@ -77,7 +79,7 @@ class SegmentationTask:
         """Mean over the videos of the batch; the same for a video whatever it is batched with."""
         logits = model(batch["features"], batch["mask"])
         loss, parts = smoothed_cross_entropy(
-            logits.float(), batch["labels"], smoothing=self.smoothing, clip=self.clip
+            logits.float(), batch["labels"], smoothing=self.smoothing, clip=self.clip, average=self.average
         )
         return loss, {name: float(value) for name, value in parts.items()}
 
@@ -164,10 +166,15 @@ def collect_predictions(
 
 
 def score(metrics: SegmentationMetrics, protocols: list[str]) -> dict[str, float]:
-    """Scores of the first protocol under their plain names, of the others under "<protocol>: <name>"."""
+    """Scores of the first protocol under their plain names, of the others under "<averaging>: <name>".
+
+    The prefix is the protocol's name without data set and split, so that splits can be averaged.
+    """
     scores: dict[str, float] = {}
-    for i, protocol in enumerate(protocols):
-        for key, value in metrics.compute(protocol).items():
+    for i, name in enumerate(protocols):
+        split = get_protocol(name).split
+        prefix = name.rpartition("/")[2].removeprefix(f"{split}-")
+        for key, value in metrics.compute(name).items():
             if key != "num_videos":
-                scores[key if i == 0 else f"{protocol}: {key}"] = value
+                scores[key if i == 0 else f"{prefix}: {key}"] = value
     return scores

@@ -82,11 +82,11 @@ class _SeededSamples(Dataset):
     def __init__(self, data: Samples, seed: int) -> None:
         self.data, self.seed = data, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Any]:
+        epoch, sample = index
         with rng_untouched(cuda=False):
-            seed_everything(self.seed, SAMPLES, epoch, index, cuda=False)
-            return self.data[index]
+            seed_everything(self.seed, SAMPLES, epoch, sample, cuda=False)
+            return self.data[sample]
 
 
 def load_batches(

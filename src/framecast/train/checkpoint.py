@@ -200,12 +200,13 @@ def load_tensors(tensors: dict[str, Tensor], path: Path, world: World) -> None:
     for name, tensor in tensors.items():
         if name not in stored:
             raise ValueError(
-                f"{path} has no tensor {name!r}: another model or optimiser wrote it; resume with the code that started the run"
+                f"{path} has no tensor {name!r}: another model or optimiser wrote it; resume with the code "
+                "that started the run"
             )
         if stored[name].size != tensor.size():
             raise ValueError(
-                f"{path}: {name} has shape {tuple(stored[name].size)} there and {tuple(tensor.size())} in this "
-                "model; resume with the code that started the run"
+                f"{path}: {name} has shape {tuple(stored[name].size)} there and {tuple(tensor.size())} in "
+                "this model; resume with the code that started the run"
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

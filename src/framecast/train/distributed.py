@@ -128,7 +128,7 @@ def spread(
         ids = [world.device.index] if world.device.type == "cuda" else None
         # Constant buffers need no traffic, running statistics are shared after the step.
         renamed = "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # in newer torch
-        sync = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+        sync: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
         return _Replicated(model, device_ids=ids, find_unused_parameters=unused_parameters, **sync)
     mesh = init_device_mesh(world.device.type, (world.size,))
     for block in repeated_blocks(model):
@@ -167,7 +167,7 @@ def recompute_blocks(model: nn.Module) -> None:
             f"activation_checkpointing: {type(model).__name__} has no module list of blocks; switch it off"
         )
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # ty: ignore[invalid-assignment]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def running_statistics(model: nn.Module) -> list[Tensor]:

@@ -15,14 +15,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from framecast.registry import did_you_mean
 from framecast.train import distributed
 from framecast.train.atomic import fill_folder, recover_folder
 from framecast.train.batches import BatchPlan, load_batches
@@ -38,27 +36,22 @@ from framecast.train.config import differences
 from framecast.train.distributed import World
 from framecast.train.environment import describe_environment
 from framecast.train.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
+from framecast.train.progress import Progress
 from framecast.train.recipe import Recipe
 from framecast.train.records import Records, check_folder, progress_bar, read_summary, say
-from framecast.train.rng import EVALUATION, TRAINING, WEIGHTS, rng_untouched, seed_everything
+from framecast.train.rng import (
+    EVALUATION,
+    TRAINING,
+    WEIGHTS,
+    deterministic_algorithms,
+    rng_untouched,
+    seed_everything,
+)
 from framecast.train.signals import Requeue, StopRequests
 from framecast.train.step import OptimizerStep, StepResult, Weighted
 from framecast.train.task import Task
 
 SaveModel = Callable[[nn.Module, Path, dict[str, Any]], object]
-
-
-@dataclass
-class Progress:
-    """What the run has reached; stored with every checkpoint."""
-
-    step: int = 0  # optimiser steps taken, skipped ones included
-    skipped: int = 0  # steps left out because loss or gradient was not finite
-    best: dict[str, Any] | None = None  # {"step", "epoch", "metrics"} of the kept weights
-    last: dict[str, Any] | None = None  # the same of the newest evaluation
-    sums: dict[str, float] = field(default_factory=dict)  # since the last line of the log
-    summed: int = 0  # steps in `sums`
-    seconds: float = 0.0  # wall time over all sessions
 
 
 def train(
@@ -121,8 +114,8 @@ class Trainer:
             )
         if recipe.batch_size < world.size and world.is_main:
             warnings.warn(
-                f"batch_size {recipe.batch_size} is the whole batch of a step and leaves some of {world.size} "
-                f"processes idle; set batch_size to a multiple of {world.size}",
+                f"batch_size {recipe.batch_size} is the whole batch of a step and leaves some of "
+                f"{world.size} processes idle; set batch_size to a multiple of {world.size}",
                 stacklevel=3,
             )
         seed_everything(recipe.seed, WEIGHTS)  # the same weights on every process
@@ -144,13 +137,13 @@ class Trainer:
         state = read_state(path)
         if changed := differences(self.recipe, state["recipe"]):
             raise ValueError(
-                f"{self.folder} was started with another recipe: {'; '.join(changed)}; undo this or train into a "
-                "new folder"
+                f"{self.folder} was started with another recipe: {'; '.join(changed)}; undo this or "
+                "train into a new folder"
             )
         if state["samples"] != self.plan.num_samples:
             raise ValueError(
-                f"{self.folder} was trained on {state['samples']} samples and there are {self.plan.num_samples} now; "
-                "restore the training data or train into a new folder"
+                f"{self.folder} was trained on {state['samples']} samples and there are "
+                f"{self.plan.num_samples} now; restore the training data or train into a new folder"
             )
         self.progress = Progress(**state["progress"])
         step = self.progress.step
@@ -167,8 +160,9 @@ class Trainer:
         if state["processes"] != self.world.size:
             say(
                 self.world,
-                f"the checkpoint was written by {state['processes']} processes, now there are {self.world.size}: same "
-                "batches, other random numbers in dropout (new processes are seeded by seed, rank and step)",
+                f"the checkpoint was written by {state['processes']} processes, now there are "
+                f"{self.world.size}: same batches, other random numbers in dropout (new processes are seeded "
+                "by seed, rank and step)",
             )
         say(self.world, f"going on with {self.folder} after step {step} of {self.total}")
 
@@ -202,8 +196,8 @@ class Trainer:
                     self._save_checkpoint()
                 if result.stop and progress.step < self.total:
                     raise Requeue(
-                        f"stopped by a signal after step {progress.step} of {self.total}, saved in {self.folder}; "
-                        "start the same command again to go on"
+                        f"stopped by a signal after step {progress.step} of {self.total}, saved in "
+                        f"{self.folder}; start the same command again to go on"
                     )
         return self._finish()
 
@@ -254,15 +248,11 @@ class Trainer:
                 f"step {progress.step} skipped: loss {result.values['loss']:.4g} or gradient not finite",
             )
         else:
-            progress.summed += 1
-            for key, value in result.values.items():
-                progress.sums[key] = progress.sums.get(key, 0.0) + value
+            progress.add(result.values)
         if progress.step % self.recipe.log_every == 0 or progress.step == self.total:
-            means = {key: value / progress.summed for key, value in progress.sums.items()}
-            row = {"epoch": self.plan.epoch_of(progress.step - 1) + 1, "lr": lr, **means}
+            row = {"epoch": self.plan.epoch_of(progress.step - 1) + 1, "lr": lr, **progress.take_means()}
             row |= {"skipped": progress.skipped, "seconds": round(progress.seconds, 3)}
             self.records.log("train", progress.step, row)
-            progress.sums, progress.summed = {}, 0
 
     # ------------------------------------------------------------------ between steps
 
@@ -284,22 +274,9 @@ class Trainer:
             epoch = self.plan.epoch_of(progress.step - 1) + 1
             progress.last = {"step": progress.step, "epoch": epoch, "metrics": metrics}
             self.records.log("eval", progress.step, {"epoch": epoch, **metrics})
-            if recipe.select and self._is_best(metrics):
+            if recipe.select and progress.improves(metrics, recipe.select, recipe.select_mode):
                 progress.best = progress.last
                 self._write_model(progress.best)
-
-    def _is_best(self, metrics: dict[str, float]) -> bool:
-        select = self.recipe.select
-        assert select is not None
-        if select not in metrics:
-            raise ValueError(
-                f"select={select!r} is no metric of this task{did_you_mean(select, metrics)}; it measures "
-                f"{', '.join(metrics)}"
-            )
-        if self.progress.best is None:
-            return True
-        sign = 1 if self.recipe.select_mode == "max" else -1
-        return sign * metrics[select] > sign * self.progress.best["metrics"][select]
 
     def _write_model(self, reached: dict[str, Any]) -> None:
         """Put the present weights into run_dir/model; on rank 0, gathered from all shards."""
@@ -319,7 +296,7 @@ class Trainer:
         self.records.sync()
         state = {
             "step": self.progress.step,
-            "progress": asdict(self.progress),
+            "progress": self.progress.to_json(),
             "samples": self.plan.num_samples,
             "processes": self.world.size,
             "recipe": self.recipe.model_dump(mode="json"),

@@ -45,6 +45,15 @@ class SegmentationLossSettings(Settings):
     average: Literal["videos", "frames"] = "videos"  # "frames" is the release's mean, padding included
 
 
+class SegmentationAugmentSettings(Settings):
+    """Arguments of `framecast.tasks.segmentation_augment.Augmentation`; all off by default."""
+
+    speed: float = Field(0.0, ge=0)  # parts of a video stretched by 1/(1+speed) to 1+speed
+    noise: float = Field(0.0, ge=0)  # Gaussian, in deviations of the channel
+    crop: float = Field(0.0, ge=0, lt=1)  # largest share of frames cut away at the ends
+    channel_drop: float = Field(0.0, ge=0, lt=1)  # probability of a channel to be flattened
+
+
 class OptimSettings(Settings):
     """`adam` adds the weight decay to the gradient (L2), `adamw` decouples it, like their torch namesakes."""
 
@@ -91,6 +100,7 @@ class Recipe(Settings):
     model: ModelSettings
     data: SegmentationDataSettings
     loss: SegmentationLossSettings = SegmentationLossSettings()
+    augment: SegmentationAugmentSettings = SegmentationAugmentSettings()
     optim: OptimSettings = OptimSettings()
     schedule: ScheduleSettings = ScheduleSettings()
 

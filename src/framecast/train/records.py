@@ -162,7 +162,7 @@ class _TensorBoard:
 class _WeightsAndBiases:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         try:
-            import wandb
+            import wandb  # ty: ignore[import-not-found]
         except ImportError:
             raise ValueError(_missing("wandb")) from None
         self._wandb, self._folder, self._recipe = wandb, folder, recipe

@@ -7,6 +7,7 @@ Texts come from users' files, so they are never read as formulas and characters 
 from __future__ import annotations
 
 import io
+from bisect import bisect_right
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -146,9 +147,9 @@ def shortened(text: str, size: float, width: float, bold: bool = False) -> str:
     """The text, or its beginning and "…" where it is wider than `width` inches."""
     if text_width(text, size, bold) <= width:
         return text
-    while text and text_width(text + "…", size, bold) > width:
-        text = text[:-1].rstrip()
-    return text + "…"
+    ends = range(len(text))
+    kept = bisect_right(ends, width, key=lambda end: text_width(text[:end] + "…", size, bold)) - 1
+    return text[: max(kept, 0)].rstrip() + "…"
 
 
 def fitted(text: str, width: float, height: float, sizes: tuple[float, ...]) -> tuple[str, float] | None:
