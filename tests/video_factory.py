@@ -72,6 +72,8 @@ def write_video(
             settings = {"g": str(gop), "keyint_min": str(gop), "sc_threshold": "0", **(options or {})}
             if codec == "libx264":
                 settings = {"threads": "1", "preset": "veryfast", **settings}  # same bits everywhere
+            elif codec.startswith("mpeg"):
+                settings = {"b": "2000000", **settings}  # else the first frame eats the bits of the others
             stream: Any = container.add_stream(codec, rate=rate, options=settings)
             stream.width, stream.height = (width, height) if turn is None else turn_size(turn, width, height)
             stream.pix_fmt = pix_fmt

@@ -92,7 +92,7 @@ def start(run: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_rows(run: Path, count: int) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         if len(read_metrics(run)) >= count:
             return

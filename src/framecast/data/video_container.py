@@ -193,8 +193,14 @@ def _scan(path: Path, size: int, mtime_ns: int) -> PacketTable:
                 duration = packet.duration or duration
         except av.FFmpegError as error:
             damage = f"reading stops, {reason_of(error)}"
+    missing = missing_bytes(path)
     if not rows or time_base is None:
-        raise VideoError(f"{path}: holds no frames; copy, download or record it again")
+        reason = (
+            f"is cut off before the first frame, {missing:,} bytes are missing"
+            if missing
+            else "holds no frames"
+        )
+        raise VideoError(f"{path}: {reason if missing else 'holds no frames'}; copy or record it again")
 
     pts, dts, keyframe, discard, place = (list(column) for column in zip(*rows, strict=True))
     timed = None not in pts and container.format.name not in UNTIMED
@@ -210,7 +216,6 @@ def _scan(path: Path, size: int, mtime_ns: int) -> PacketTable:
     gaps = np.diff(np.unique(pts[shown]))
     duration = duration or (int(np.median(gaps)) if len(gaps) else 0)
 
-    missing = missing_bytes(path)
     broken_byte = matroska_break(path) if not missing else None
     if missing:
         damage, damaged_row = f"cut off, {missing:,} of {size + missing:,} bytes are missing", None

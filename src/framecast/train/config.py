@@ -92,8 +92,14 @@ def apply_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 
 def differences(new: Recipe, old: dict[str, Any]) -> list[str]:
-    """Settings in which a run may not be resumed with `new` after it was started with `old` (dumped)."""
+    """Settings in which a run may not be resumed with `new` after it was started with `old` (dumped).
+
+    A setting that did not exist yet when the run was started counts as having had its default.
+    """
     mine, theirs = _flat(new.model_dump(mode="json")), _flat(old)
+    needed = {name: old[name] for name in ("name", "model", "data", "epochs", "steps")}
+    defaults = _flat(Recipe.model_validate(needed).model_dump(mode="json"))
+    theirs = defaults | theirs
     return [
         f"{key} is {mine.get(key)!r} now and was {theirs.get(key)!r}"
         for key in sorted(set(mine) | set(theirs))

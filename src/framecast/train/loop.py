@@ -9,6 +9,7 @@ often a run evaluates does not change what it learns.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import time
@@ -119,7 +120,10 @@ class Trainer:
                 stacklevel=3,
             )
         seed_everything(recipe.seed, WEIGHTS)  # the same weights on every process
-        self.model = task.build_model().to(world.device)
+        self.model = task.build_model()
+        # The whole model without its weights, to hold those gathered from shards.
+        self.empty = copy.deepcopy(self.model).to("meta") if recipe.parallel == "fsdp" else None
+        self.model.to(world.device)
         if recipe.activation_checkpointing:
             distributed.recompute_blocks(self.model)
         wrapped = distributed.spread(
@@ -285,9 +289,9 @@ class Trainer:
         if not self.world.is_main:
             return
         if full is not None:
-            with rng_untouched():
-                model = self.task.build_model()
-            model.load_state_dict(full)
+            assert self.empty is not None
+            model = self.empty
+            model.load_state_dict(full, assign=True)
         card = {"source": f"recipe {self.recipe.name}", **self.task.card()}
         card["notes"] = {**card.get("notes", {}), "training": reached}
         fill_folder(self.folder / "model", lambda temporary: self.save_model(model, temporary, card))

@@ -49,21 +49,20 @@ struct Weighted {
 };
 
 // Rows that lie `step * row` numbers apart, one after the other: far-apart rows would share a few cache lines.
-void gather(const float* from, int64_t row, int64_t rows, int64_t width, float* to) {
+void gather(const float* from, int64_t row, int64_t rows, int64_t width, float scale, float* to) {
   for (int64_t i = 0; i < rows; ++i)
-    for (int64_t c = 0; c < width; ++c) to[i * width + c] = from[i * row + c];
+    for (int64_t c = 0; c < width; ++c) to[i * width + c] = scale * from[i * row + c];
 }
 
 // One tile of up to PANEL queries of one head against all keys; rows are `row` numbers apart.
 void attend_tile(const float* query, int64_t query_row, float* out, int64_t out_row, int64_t queries,
-                 const float* keys, const float* values, int64_t count, int64_t width, float scale, float* scratch) {
+                 const float* keys, const float* values, int64_t count, int64_t width, float* scratch) {
   float* q = scratch;  // (width, PANEL)
   float* sums = q + width * PANEL;
   float* scores = sums + width * PANEL;  // (BLOCK, PANEL)
   for (int64_t c = 0; c < width; ++c)
     for (int64_t i = queries; i < PANEL; ++i) q[c * PANEL + i] = 0.0f;
-  for (int64_t i = 0; i < queries; ++i)
-    for (int64_t c = 0; c < width; ++c) q[c * PANEL + i] = scale * query[i * query_row + c];
+  transpose(query, query_row, queries, width, q, PANEL);
   for (int64_t i = 0; i < width * PANEL; ++i) sums[i] = 0.0f;
 
   Vector largest[2] = {all(-__builtin_inff()), all(-__builtin_inff())}, total[2] = {};
@@ -90,8 +89,7 @@ void attend_tile(const float* query, int64_t query_row, float* out, int64_t out_
       float* at = sums + c * PANEL + n * LANES;
       store(at, load(at) / total[n]);
     }
-  for (int64_t i = 0; i < queries; ++i)
-    for (int64_t c = 0; c < width; ++c) out[i * out_row + c] = sums[c * PANEL + i];
+  transpose(sums, PANEL, width, queries, out, out_row);
 }
 
 }  // namespace
@@ -109,13 +107,12 @@ void attend(const Attention& a, const Span& span, int64_t first, int64_t last, f
   float* rest = values + span.keys * a.width;
   for (int64_t head = 0; head < a.heads; ++head) {
     const int64_t channel = head * a.width;
-    gather(a.key + span.first_key * a.key_row + channel, span.step * a.key_row, span.keys, a.width, keys);
-    gather(a.value + span.first_key * a.value_row + channel, span.step * a.value_row, span.keys, a.width, values);
+    gather(a.key + span.first_key * a.key_row + channel, span.step * a.key_row, span.keys, a.width, a.scale * LOG2_E, keys);
+    gather(a.value + span.first_key * a.value_row + channel, span.step * a.value_row, span.keys, a.width, 1.0f, values);
     for (int64_t i = first; i < last; i += PANEL) {
       const int64_t row = span.first_query + i * span.step;
       attend_tile(a.query + row * a.query_row + channel, span.step * a.query_row, a.out + row * a.out_row + channel,
-                  span.step * a.out_row, last - i < PANEL ? last - i : PANEL, keys, values, span.keys, a.width,
-                  a.scale * LOG2_E, rest);
+                  span.step * a.out_row, last - i < PANEL ? last - i : PANEL, keys, values, span.keys, a.width, rest);
     }
   }
 }

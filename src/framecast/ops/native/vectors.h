@@ -24,6 +24,39 @@ inline void store(float* to, Vector x) { *reinterpret_cast<Unaligned*>(to) = x; 
 inline Vector all(float x) { return x - Vector{}; }
 inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 
+// to[c][i] = from[i][c] of a 4 x 4 block.
+inline void transpose4(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  typedef float Four __attribute__((vector_size(16)));
+  typedef float Anywhere __attribute__((vector_size(16), aligned(4), may_alias));
+  typedef int32_t Order __attribute__((vector_size(16)));
+#if defined(__clang__)
+#define FRAMECAST_MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define FRAMECAST_MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, Order{i, j, k, l})
+#endif
+  const Four a = *reinterpret_cast<const Anywhere*>(from), b = *reinterpret_cast<const Anywhere*>(from + from_row);
+  const Four c = *reinterpret_cast<const Anywhere*>(from + 2 * from_row);
+  const Four d = *reinterpret_cast<const Anywhere*>(from + 3 * from_row);
+  const Four ab = FRAMECAST_MIX(a, b, 0, 4, 1, 5), AB = FRAMECAST_MIX(a, b, 2, 6, 3, 7);
+  const Four cd = FRAMECAST_MIX(c, d, 0, 4, 1, 5), CD = FRAMECAST_MIX(c, d, 2, 6, 3, 7);
+  *reinterpret_cast<Anywhere*>(to) = FRAMECAST_MIX(ab, cd, 0, 1, 4, 5);
+  *reinterpret_cast<Anywhere*>(to + to_row) = FRAMECAST_MIX(ab, cd, 2, 3, 6, 7);
+  *reinterpret_cast<Anywhere*>(to + 2 * to_row) = FRAMECAST_MIX(AB, CD, 0, 1, 4, 5);
+  *reinterpret_cast<Anywhere*>(to + 3 * to_row) = FRAMECAST_MIX(AB, CD, 2, 3, 6, 7);
+}
+
+// to[c][i] = from[i][c] for i < rows, c < columns.
+inline void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+  const int64_t whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
+  for (int64_t i = 0; i < rows; ++i) {
+    const bool inside = i < whole_rows;
+    if (inside && i % 4 == 0)
+      for (int64_t c = 0; c < whole_columns; c += 4)
+        transpose4(from + i * from_row + c, from_row, to + c * to_row + i, to_row);
+    for (int64_t c = inside ? whole_columns : 0; c < columns; ++c) to[c * to_row + i] = from[i * from_row + c];
+  }
+}
+
 // R x N vectors of a product; small enough to stay in registers.
 template <int R, int N>
 struct Tile {

@@ -1,0 +1,100 @@
+"""Writes the pages that are tables of what is registered and measured.
+
+    python docs/tables.py           write docs/models.md, recipes.md, protocols.md, results.md, the README's block
+    python docs/tables.py --check   fail if one of them is out of date
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from framecast.metrics.protocols import get_protocol, list_protocols
+from framecast.registry import entries
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "results"
+README = DOCS.parent / "README.md"
+START, END = "<!-- measured:start -->", "<!-- measured:end -->"
+
+
+def models() -> str:
+    rows = [
+        f"| `{e.name}` | {e.summary} | {e.params:,} | {'[paper](' + e.paper + ')' if e.paper else ''} |"
+        for e in entries("model").values()
+    ]
+    return "\n".join(
+        ["# Models", "", "`framecast list`, `framecast info NAME`.", ""]
+        + ["| name | what it is | parameters | source |", "|---|---|---|---|", *rows, ""]
+    )
+
+
+def recipes() -> str:
+    parts = ["# Recipes", "", "`framecast list --kind recipes`, `framecast info NAME`.", ""]
+    for entry in entries("recipe").values():
+        lines = [line[4:] if line.startswith("    ") else line for line in entry.doc.splitlines()]
+        commands = [f"    {line}" if line.startswith("framecast") else line for line in lines]
+        parts += [f"## `{entry.name}`", "", *commands, ""]
+    return "\n".join(parts)
+
+
+def protocols() -> str:
+    rows = [f"| `{name}` | {get_protocol(name).description} |" for name in list_protocols()]
+    return "\n".join(
+        ["# Evaluation protocols", "", "`framecast list --kind protocols`.", ""]
+        + ["| name | what counts |", "|---|---|", *rows, ""]
+    )
+
+
+def measured() -> str:
+    """Tables of every results folder, each with its two sentences and its command."""
+    parts = []
+    for folder in sorted(p.parent for p in RESULTS.glob("*/README.md")):
+        parts += [(folder / "README.md").read_text(encoding="utf-8").strip(), ""]
+    return "\n".join(parts)
+
+
+def readme_block() -> str:
+    """The headline figures, read from the result files."""
+    lines = []
+    speed = RESULTS / "ltcontext_speed" / "ltcontext.json"
+    if speed.is_file():
+        rows = [r for r in json.loads(speed.read_text())["rows"] if r["name"].startswith("forward")]
+        lines += ["LTContext, one CPU thread, against the equations written straight down:", ""]
+        lines += ["| frames | framecast | reference | times faster |", "|---|---|---|---|"]
+        for row in rows:
+            frames = row["name"].split("T=")[1].split(",")[0]
+            lines.append(f"| {int(frames):,} | {row['ours']:,.0f} ms | {row['reference']:,.0f} ms | {row['ratio']:.1f} |")
+        lines += ["", "Reproduce with `python benchmarks/ltcontext.py`.", ""]
+    for name in ("fir_actions", "tas_scores"):
+        table = RESULTS / name / "headline.md"
+        if table.is_file():
+            lines += [table.read_text(encoding="utf-8").strip(), ""]
+    lines.append("More, with commands and what disappoints: [Measured results](docs/results.md).")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    pages = {
+        DOCS / "models.md": models(),
+        DOCS / "recipes.md": recipes(),
+        DOCS / "protocols.md": protocols(),
+        DOCS / "results.md": f"# Measured results\n\n{measured()}",
+    }
+    text = README.read_text(encoding="utf-8")
+    before, after = text.split(START)[0], text.split(END)[1]
+    pages[README] = f"{before}{START}\n{readme_block()}\n{END}{after}"
+    stale = [path for path, new in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != new]
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path} is out of date; run python docs/tables.py")
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(pages[path], encoding="utf-8")
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
