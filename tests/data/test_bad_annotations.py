@@ -405,10 +405,12 @@ def test_arguments_are_refused(arguments: dict[str, Any], fragments: tuple[str, 
     assert_names(str(caught.value), fragments)
 
 
-def test_folds_are_asked_for_where_there_are_no_splits(tmp_path: Path) -> None:
+def test_wrong_folds_are_refused(tmp_path: Path) -> None:
     root = write_lookalike("mstcn", tmp_path / "data")
     with pytest.raises(ValueError, match=r"folds=5, split=1\.\.5"):
-        open_segmentation(root, split=1, subset="test")
+        open_segmentation(root, subset="test")
+    with pytest.raises(ValueError, match=r"split=1\.\.5"):
+        open_segmentation(root, split=6, subset="test")
     with pytest.raises(ValueError, match=r"split=1\.\.5"):
         open_segmentation(root, split=6, folds=5, subset="test")
     with pytest.raises(ValueError, match="number of videos, 10"):

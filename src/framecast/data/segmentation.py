@@ -82,8 +82,9 @@ def open_segmentation(
     """Open a folder of frame-wise labels and features.
 
     layout: a name from layouts.py, or "auto" to look at the folder. features: folder below `root`, or a
-    path. split, subset: cross-validation split and its side; `subset="all"` needs no split. folds: cut a
-    folder without splits into so many folds by video; `split` then names the test fold, 1..folds.
+    path. split, subset: cross-validation split and its side; `subset="all"` needs no split. folds: a folder
+    without splits of its own is cut into so many folds by video, 5 unless said otherwise; `split` then names
+    the test fold, 1..folds.
     sample_rate: keep every n-th step of features and labels. feature_dim: C, where files are (F, C).
     label_fps: frames per second of the labels, where features were made at another rate and the videos
     are not in `root/videos`.
@@ -104,6 +105,8 @@ def open_segmentation(
 def _choose_videos(
     folder: AnnotationFolder, split: int | None, subset: Subset, folds: int | None
 ) -> list[str]:
+    if folds is None and split is not None and not folder.splits and not folder.has_one_split:
+        folds = min(5, len(folder.videos))
     if folds is None:
         return list(folder.videos) if subset == "all" else folder.split_videos(split, subset)
     if not 2 <= folds <= len(folder.videos):

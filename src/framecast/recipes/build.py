@@ -53,10 +53,8 @@ def split_names(recipe: Recipe, wanted: str) -> list[int]:
     if wanted == "all":
         if recipe.data.folds:
             return list(range(1, recipe.data.folds + 1))
-        splits = _folder(recipe.data).splits
-        if not splits:
-            raise ValueError(f"{recipe.data.root} defines no splits; pass --set data.folds=5 to cut it into folds")
-        return splits
+        folder = _folder(recipe.data)
+        return folder.splits or list(range(1, min(5, len(folder.videos)) + 1))
     try:
         return [int(part) for part in wanted.split(",")]
     except ValueError:

@@ -117,7 +117,7 @@ def segmentation() -> Recipe:
     return Recipe(
         name="segmentation",
         model=ModelSettings(name="ltcontext", config={"num_stages": 3, "num_layers": 9, "stride": 8}),
-        data=SegmentationDataSettings(root=""),
+        data=SegmentationDataSettings(root="", split=1),
         loss=SegmentationLossSettings(smoothing=0.17),
         optim=OptimSettings(name="adamw", lr=5e-4, weight_decay=1e-2),
         schedule=ScheduleSettings(name="cosine", warmup=2, min_lr=1e-5),

@@ -1,0 +1,57 @@
+"""Every registered recipe is valid and trains on the look-alike of its data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import framecast as fc
+from framecast.data.synthetic import write_lookalike
+from framecast.recipes.build import build_task, get_recipe, split_names
+from framecast.train.config import apply_overrides, dump_recipe
+
+LOOKALIKES = {"auto": "mstcn"}
+
+
+def on_lookalike(name: str, folder: Path):
+    recipe = get_recipe(name)
+    layout = LOOKALIKES.get(recipe.data.layout, recipe.data.layout)
+    write_lookalike(layout, folder, seed=1, num_videos=10, feature_dim=recipe.data.feature_dim or 16)
+    return apply_overrides(recipe, [f"data.root={folder}"])
+
+
+@pytest.mark.parametrize("name", fc.list_recipes())
+def test_recipe_takes_a_step_on_its_lookalike(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    recipe = on_lookalike(name, tmp_path / "data")
+    task = build_task(recipe)
+    model = task.build_model()
+    loss, parts = task.loss(model, task.collate([task.train_data[0]]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert parts["cross_entropy"] > 0
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", fc.list_recipes())
+def test_recipe_says_its_name_its_cost_and_its_command(name: str) -> None:
+    recipe = get_recipe(name)
+    assert recipe.name == name
+    doc = fc.registry.find("recipe", name).doc
+    assert f"framecast train {name}" in doc
+    assert dump_recipe(recipe)
+
+
+def test_without_data_the_remedy_is_named() -> None:
+    with pytest.raises(ValueError, match="pass --data FOLDER"):
+        build_task(get_recipe("segmentation"))
+
+
+def test_all_splits_are_those_of_the_folder(tmp_path: Path) -> None:
+    recipe = on_lookalike("breakfast_ltcontext", tmp_path / "data")
+    assert split_names(recipe, "all") == [1, 2, 3, 4]
+    assert split_names(recipe, "2,4") == [2, 4]
+    with pytest.raises(ValueError, match="neither"):
+        split_names(recipe, "first")
