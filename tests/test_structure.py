@@ -19,7 +19,7 @@ RANKS = [
     {"nn"},
     {"backbones"},
     {"models"},
-    {"onnx_weights", "checkpoints", "metrics"},
+    {"onnx_weights", "weight_files", "checkpoints", "metrics"},
     {"data"},
     {"tasks"},
     {"train", "viz"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,24 +30,32 @@ EXTRAS = {
     "submitit": "slurm",
     "onnx": "export",
 }
+DARK, LIGHT = 60, 180  # grey levels of the test video's two halves
 
 
 def examine() -> list[Finding]:
     """All findings; a check that itself breaks is a bad finding, never a traceback."""
-    checks: list[Callable[[], Iterator[Finding]]] = [
-        _python, _packages, _devices, _kernels, _decoders, _distributed, _disk,
-    ]
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "python": _python,
+        "packages": _packages,
+        "devices": _devices,
+        "native kernels": _kernels,
+        "video": _decoders,
+        "torch.distributed": _distributed,
+        "disk here": _disk,
+    }
     found: list[Finding] = []
-    for check in checks:
+    for subject, check in checks.items():
         try:
             found += check()
         except Exception as error:
-            found.append(Finding(check.__name__.strip("_"), "bad", f"{type(error).__name__}: {error}"))
+            found.append(Finding(subject, "bad", f"{type(error).__name__}: {error}"))
     return found
 
 
 def _python() -> Iterator[Finding]:
-    yield Finding("python", "good", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    what = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Finding("python", "good", what)
 
 
 def _packages() -> Iterator[Finding]:
@@ -75,20 +82,20 @@ def _devices() -> Iterator[Finding]:
 def _kernels() -> Iterator[Finding]:
     from framecast.ops import native_library
 
-    found = native_library.available()
-    if not found:
-        yield Finding(
-            "native kernels", "note", "not built; the PyTorch paths are used, slower on long videos",
-            "install a C++ compiler and run pip install --force-reinstall --no-deps framecast",
-        )
+    library, reason = native_library.load()
+    if library is None:
+        found = f"{reason}; the PyTorch paths are used, slower on long videos"
+        advice = "install a C++ compiler, then: pip install --force-reinstall --no-deps framecast"
+        yield Finding("native kernels", "note", found, advice if "not built" in reason else "")
         return
-    yield Finding("native kernels", "good", found)
+    yield Finding("native kernels", "good", native_library.available())
     for kernel, error in native_library.check():
-        good = error < 1e-5
-        yield Finding(
-            f"kernel {kernel}", "good" if good else "bad", f"differs from its reference by {error:.1e} (relative)",
-            "" if good else "set FRAMECAST_NATIVE=0 to switch the kernels off, and report this machine",
-        )
+        differs = f"differs from its reference by {error:.1e} (relative)"
+        if error < 1e-5:
+            yield Finding(f"kernel {kernel}", "good", differs)
+        else:
+            advice = "set FRAMECAST_NATIVE=0 to switch the kernels off, and report this machine"
+            yield Finding(f"kernel {kernel}", "bad", differs, advice)
 
 
 def _decoders() -> Iterator[Finding]:
@@ -99,15 +106,18 @@ def _decoders() -> Iterator[Finding]:
         path = Path(folder) / "test.mp4"
         _write_test_video(path)
         frames = read_frames(path, [0.0, 0.5], backend="pyav").frames
-        right = abs(float(frames[0].float().mean()) - 60) < 12 and abs(float(frames[1].float().mean()) - 180) < 12
-        advice = "" if right else "reinstall the package av"
-        yield Finding("video, PyAV", "good" if right else "bad", "decodes" if right else "wrong frames", advice)
+        dark, light = (float(frame.float().mean()) for frame in frames)
+        if abs(dark - DARK) < 12 and abs(light - LIGHT) < 12:
+            yield Finding("video, PyAV", "good", "decodes")
+        else:
+            yield Finding("video, PyAV", "bad", "wrong frames", "reinstall the package av")
         reason = why_not_torchcodec()
         if reason:
             yield Finding("video, torchcodec", "note", f"not used ({reason})")
+        elif (read_frames(path, [0.0, 0.5], backend="torchcodec").frames == frames).all():
+            yield Finding("video, torchcodec", "good", "same frames")
         else:
-            same = bool((read_frames(path, [0.0, 0.5], backend="torchcodec").frames == frames).all())
-            yield Finding("video, torchcodec", "good" if same else "bad", "same frames" if same else "other frames")
+            yield Finding("video, torchcodec", "bad", "other frames", "uninstall torchcodec")
     yield Finding("video backend", "good", choose_backend())
 
 
@@ -118,7 +128,7 @@ def _write_test_video(path: Path) -> None:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for i in range(10):
-            grey = np.full((48, 64, 3), 60 if i < 5 else 180, np.uint8)
+            grey = np.full((48, 64, 3), DARK if i < 5 else LIGHT, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(grey)))
         container.mux(stream.encode())
 
@@ -132,7 +142,7 @@ def _distributed() -> Iterator[Finding]:
 
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    enough = free > 2
-    yield Finding("disk here", "good" if enough else "bad", f"{free:.0f} GB free", "" if enough else "free some space")
-    if sys.version_info < (3, 11):
-        yield Finding("python version", "bad", "older than 3.11", "install Python 3.11 or newer")
+    if free > 2:
+        yield Finding("disk here", "good", f"{free:.0f} GB free")
+    else:
+        yield Finding("disk here", "bad", f"{free:.1f} GB free", "free some space")

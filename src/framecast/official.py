@@ -26,14 +26,15 @@ class OfficialLayout:
     """One naming scheme of released weights."""
 
     name: str  # for the report, for example "timm / DeiT"
-    model: str  # registered model into which the tensors go
+    model: str  # registered model into which the tensors go where no named size fits them
     detect: str  # regex; the layout applies when a key matches it
     licence: str  # terms of the released weights, printed on import
     keys: dict[str, str]  # regex of the whole release key -> our key, first match wins
-    read_config: Callable[[State, dict[str, Any]], dict[str, Any]]  # shapes and release settings -> our config
+    # (translated by `prepare`: shapes, settings stored beside the weights) -> our config
+    read_config: Callable[[State, dict[str, Any]], dict[str, Any]]
     ignored: dict[str, str] = field(default_factory=dict)  # regex -> why the tensor is not needed
     prepare: Callable[[State], State] = _same  # joins or splits tensors before names are translated
-    # brings tensors to the model's sizes: (translated state, our config as a dict) -> names of resampled tensors
+    # brings tensors to the model's sizes: (translated state, our config) -> names of resampled tensors
     resample: Callable[[State, dict[str, Any]], list[str]] | None = None
 
     def applies(self, state: State) -> bool:

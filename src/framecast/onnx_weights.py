@@ -27,26 +27,23 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
         raise ImportError("reading .onnx needs the package onnx: pip install 'framecast[export]'") from None
     try:
         graph = onnx.load(str(path)).graph
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as ONNX ({type(error).__name__})") from None
-    arrays = {t.name: t for t in graph.initializer}
-    state: dict[str, Tensor] = {}
+        arrays = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
+    except Exception as error:  # protobuf's own kinds, and whatever a damaged tensor is no number of
+        raise ValueError(f"{path} cannot be read as ONNX ({type(error).__name__}); copy it again") from None
+    state = {name: array for name, array in arrays.items() if not _anonymous(name)}
     positions: dict[str, list[Tensor]] = {}
-    for name, array in arrays.items():
-        if not _anonymous(name):
-            state[name] = torch.from_numpy(numpy_helper.to_array(array).copy())
     for node in graph.node:
         layer = node.name.strip("/").rsplit("/", 1)[0].replace("/", ".")
-        anonymous = [i for i in node.input if i in arrays and _anonymous(i)]
-        if not anonymous:
+        value = next((arrays[i] for i in node.input if i in arrays and _anonymous(i)), None)
+        if value is None:
             continue
-        value = torch.from_numpy(numpy_helper.to_array(arrays[anonymous[0]]).copy())
         if node.op_type == "MatMul" and value.ndim == 2:
             state[f"{layer}.weight"] = value.T.contiguous()
         elif layer.endswith("embeddings") and value.ndim == 3 and value.shape[0] == 1:
             positions.setdefault(layer, []).append(value)
     for layer, parts in positions.items():
-        state[f"{layer}.position_embeddings"] = torch.cat(sorted(parts, key=lambda part: part.shape[1]), dim=1)
+        class_row_first = sorted(parts, key=lambda part: part.shape[1])
+        state[f"{layer}.position_embeddings"] = torch.cat(class_row_first, dim=1)
     return state
 
 

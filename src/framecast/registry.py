@@ -13,11 +13,13 @@ import ast
 import difflib
 import fnmatch
 import importlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 PACKAGE = Path(__file__).parent
 FOLDERS = {"model": ("backbones", "models"), "recipe": ("recipes",)}
@@ -53,20 +55,16 @@ def register_model(
     tags: tasks and family, for listing. paper: address. params: parameter count at the default
     configuration, checked by a test. system: name under which official checkpoints are imported.
     """
-    return _mark("model")
+    return _unchanged
 
 
 def register_recipe(*, tags: list[str], paper: str = "") -> Callable[[Function], Function]:
     """Register a function that returns a `Recipe`; the arguments must be literals."""
-    return _mark("recipe")
+    return _unchanged
 
 
-def _mark(kind: Kind) -> Callable[[Function], Function]:
-    def mark(function: Function) -> Function:
-        function.registered = kind  # ty: ignore[unresolved-attribute]
-        return function
-
-    return mark
+def _unchanged(function: Function) -> Function:
+    return function
 
 
 @cache
@@ -77,7 +75,8 @@ def entries(kind: Kind) -> dict[str, Entry]:
         for path in sorted((PACKAGE / folder).glob("*.py")):
             for entry in _read_entries(path, kind, f"framecast.{folder}.{path.stem}"):
                 if entry.name in found:
-                    raise RuntimeError(f"{entry.name} is registered in {found[entry.name].module} and {entry.module}")
+                    first = found[entry.name].module
+                    raise RuntimeError(f"{entry.name} is registered in {first} and {entry.module}")
                 found[entry.name] = entry
     return dict(sorted(found.items()))
 
@@ -137,26 +136,48 @@ def list_recipes(pattern: str = "*") -> list[str]:
 def create_model(name: str, **config: Any) -> Any:
     """Build a registered model with random weights; `config` overrides fields of its config dataclass.
 
-    Raises ValueError for an unknown name or an unknown field, with the nearest known ones.
+    Raises ValueError for an unknown name, an unknown field (with the nearest known one), and values with
+    which the model cannot be built.
     """
-    entry = find("model", name)
-    model = entry.load()(**config)
+    build = find("model", name).load()
+    try:
+        model = build(**config)
+    except (TypeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        if not config:
+            raise  # ours
+        given = ", ".join(f"{key}={value!r}" for key, value in config.items())
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise ValueError(f"{name} cannot be built with {given}: {reason}") from error
     model.registered_name = name
     return model
 
 
 def checked_overrides(config_class: type, overrides: dict[str, Any], owner: str) -> dict[str, Any]:
-    """Give `overrides` back when every key is a field of the config dataclass, else say which is not."""
-    known = list(config_class.__dataclass_fields__)  # ty: ignore[unresolved-attribute]
-    for key in overrides:
-        if key not in known:
-            raise ValueError(
-                f"{owner} has no setting {key!r}{did_you_mean(key, known)}; its settings are {', '.join(known)}"
-            )
-    return overrides
+    """`overrides` with lists as tuples, when each names a field of the config dataclass and fits its type."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError  # heavy, and listing does without
+
+    types = get_type_hints(config_class)
+    checked = {}
+    for key, value in overrides.items():
+        if key not in types:
+            near = did_you_mean(key, types)
+            raise ValueError(f"{owner} has no setting {key!r}{near}; its settings are {', '.join(types)}")
+        if isinstance(value, list):
+            value = tuple(value)  # as JSON and YAML have them
+        elif isinstance(value, Integral) and not isinstance(value, bool):
+            value = int(value)  # NumPy's too
+        if isinstance(value, int | float) and not 0 <= value < math.inf:
+            raise ValueError(f"{owner}: {key} is {value}; it must be zero or more, and finite")
+        try:
+            strict = ConfigDict(strict=True)
+            checked[key] = TypeAdapter(types[key], config=strict).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].replace("Input", "it", 1)
+            raise ValueError(f"{owner}: {key} is {value!r}; {reason}") from None
+    return checked
 
 
-def did_you_mean(word: str, known: Any) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """', did you mean …?' when a known word is near, else nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""A feature track is on disk what it was in memory, with how it was made, and foreign files are turned upright."""
+"""A track on disk is what it was in memory, with how it was made; foreign files are turned upright."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def test_unreadable_files_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match=r"gone.npy: no such feature file"):
         load_track(tmp_path / "gone.npy")
+    (tmp_path / "x.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"x.pt: feature files end in .npy or .safetensors"):
-        (tmp_path / "x.pt").write_bytes(b"x")
         load_track(tmp_path / "x.pt")
 
 

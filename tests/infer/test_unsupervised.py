@@ -147,6 +147,14 @@ def test_linked_nodes_are_the_connected_components(seed):
     assert set(labels) == set(range(labels.max() + 1))
 
 
+def test_cutting_very_finely_leaves_the_features_as_they_are():
+    track, _ = make_track([20, 20], [0, 1])
+    frames = unsupervised.unit_frames(track)
+    before = frames.copy()
+    unsupervised.cut(frames, unsupervised.frame_positions(track), 35)
+    np.testing.assert_array_equal(frames, before)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_merging_pairs_follows_the_nearest_pair_of_the_whole_matrix(seed):
     rng = np.random.default_rng(seed)

@@ -21,10 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from framecast.train.distributed import start_world
 from framecast.train.loop import train
-from framecast.train.signals import Requeue
 from train.tiny_task import TinyTask, save_tiny, tiny_recipe
 
-RANK = int(os.environ.get("RANK", 0))
+RANK = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
 
 
 class TroubledTask(TinyTask):
@@ -51,8 +50,5 @@ if __name__ == "__main__":
         for job in json.loads(sys.argv[1]):
             try:
                 train(tiny_recipe(**job["changes"]), TroubledTask(job), job["run"], save_model=save_tiny)
-            except Requeue as stopped:
-                print(stopped, file=sys.stderr)
-                raise
             except Exception as error:
                 Path(job["run"], f"error-{RANK}.txt").write_text(f"{type(error).__name__}: {error}")

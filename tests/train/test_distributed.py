@@ -72,7 +72,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     job("idle", batch_size=1, epochs=1)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, str(SCRIPT), json.dumps(jobs)], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, str(SCRIPT), json.dumps(jobs)], env=env, capture_output=True, text=True, timeout=250
+    )
     assert done.returncode == 0, done.stderr
     return folder, done.stderr
 
@@ -147,16 +149,22 @@ def test_more_processes_than_samples_in_a_batch_are_pointed_out(trained: tuple[P
     assert errors(trained[0] / "idle") == []
 
 
-def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_signal_to_one_slurm_task_stops_all_at_the_same_step(tmp_path: Path) -> None:
     jobs = [{"run": str(tmp_path), "changes": CHANGES | {"epochs": 500}, "slow": 0.01}]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     started = []
     for rank in "01":
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-        env = {**os.environ, **place, "RANK": rank, "LOCAL_RANK": rank}
+        place = {
+            "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_PROCID": rank,
+            "SLURM_LOCALID": rank,
+            "MASTER_PORT": port,
+        }
         command = [sys.executable, str(SCRIPT), json.dumps(jobs)]
+        env = {**os.environ, **place, "OMP_NUM_THREADS": "1"}
         started.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
     wait_for_rows(tmp_path, 3)
     started[1].send_signal(signal.SIGUSR1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from framecast.train import loop
 from framecast.train.config import load_recipe
+from framecast.train.progress import Progress
 from framecast.train.records import read_metrics
 
 from .tiny_task import TinyTask, save_tiny, tiny_recipe, weights_of
@@ -184,6 +185,11 @@ def test_a_finished_run_returns_its_summary_and_can_be_made_longer(tmp_path: Pat
 
 def assert_same_weights(a: Path, b: Path, atol: float = 0.0) -> None:
     torch.testing.assert_close(weights_of(a), weights_of(b), rtol=0, atol=atol)
+
+
+def test_a_score_beats_one_that_is_not_a_number() -> None:
+    assert Progress(best={"metrics": {"f1": float("nan")}}).improves({"f1": 0.1}, "f1", "max")
+    assert not Progress(best={"metrics": {"f1": 0.1}}).improves({"f1": float("nan")}, "f1", "max")
 
 
 def test_deterministic_mode_is_switched_on_only_inside(tmp_path: Path) -> None:

@@ -91,14 +91,14 @@ def test_frozen_parameters_are_left_out() -> None:
 
 def test_average_follows_its_recursion_and_copies_buffers() -> None:
     model = TinyModel(0.0, batch_norm=True)
-    averages = AveragedWeights(model, decay=0.9)
+    averages = AveragedWeights(model, decay=0.15)
     expected = model.head.weight.detach().clone()
-    for step in range(3):
+    for step, decay in enumerate((1 / 10, 0.15, 0.15)):  # 2/11 and 3/12 are larger than 0.15
         with torch.no_grad():
             model.head.weight += 1
             model.get_buffer("norm.running_mean").add_(1)
         averages.update(model)
-        expected = 0.9 * expected + 0.1 * model.head.weight.detach()
+        expected = decay * expected + (1 - decay) * model.head.weight.detach()
         torch.testing.assert_close(averages.weights["head.weight"], expected)
         assert averages.weights["norm.running_mean"].tolist() == [step + 1] * 16
 

@@ -45,7 +45,7 @@ def contents(run: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]], dict[s
 
 def assert_same_run(a: Path, b: Path) -> None:
     (tensors, rows, summary), (others, other_rows, other_summary) = contents(a), contents(b)
-    assert {name.split(".")[0] for name in tensors} == {"model", "optim", "ema"}
+    assert {name.split(".")[0] for name in tensors} == {"model", "optim", "ema", "updates"}
     torch.testing.assert_close(tensors, others, rtol=0, atol=0)
     torch.testing.assert_close(weights_of(a), weights_of(b), rtol=0, atol=0)
     assert rows == other_rows
@@ -100,6 +100,7 @@ def wait_for_rows(run: Path, count: int) -> None:
     raise AssertionError("the run wrote no metrics")
 
 
+@pytest.mark.slow
 def test_sigkill_at_random_moments(tmp_path: Path, uninterrupted: Path) -> None:
     rng = random.Random()
     for _ in range(2):
@@ -112,6 +113,7 @@ def test_sigkill_at_random_moments(tmp_path: Path, uninterrupted: Path) -> None:
     assert_same_run(tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_saves_at_the_step_boundary_and_asks_for_requeue(
     tmp_path: Path, uninterrupted: Path, name: str

@@ -124,6 +124,7 @@ def test_dry_run_prints_the_script(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == script == sbatch_script(["framecast", "train", "x"], TWO_NODES)
 
 
+@pytest.mark.slow
 def test_submitit_trains_on_two_local_processes_and_requeues(tmp_path: Path) -> None:
     """The preemption signal reaches rank 0, both processes save and the job comes back."""
     pytest.importorskip("submitit", reason="needs the slurm extra")

@@ -12,6 +12,7 @@ Shapes: B batch, H and W pixels, N patches, P prefix tokens (class, distillation
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isqrt
 from typing import Any, Literal
 
 import torch
@@ -99,7 +100,7 @@ class VisionTransformer(nn.Module):
         return 1 + self.config.distilled + self.config.num_registers
 
     def init_weights(self) -> None:
-        """DeiT: linear maps, positions and tokens ~ truncated normal 0.02, biases 0; patch conv as torch does."""
+        """DeiT: linear maps, positions and tokens ~ truncated normal 0.02, biases 0; patch conv as torch."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -145,8 +146,11 @@ class VisionTransformer(nn.Module):
 # Official layouts -----------------------------------------------------------------------------------
 
 
+NUM_HEADS = {1280: 16}  # ViT-H by its width; heads are 64 wide in the others, and shapes do not tell
+
+
 def _read_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Any]:
-    """Sizes from tensor shapes; heads are 64 wide in every published ViT. `settings` are not needed."""
+    """Sizes from tensor shapes; `settings` are not needed."""
     width, _, patch_size, _ = state["patch_embed.proj.weight"].shape
     depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
     head = state.get("head.weight")
@@ -155,7 +159,7 @@ def _read_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str
     return {
         "width": width,
         "depth": depth,
-        "num_heads": max(width // 64, 1),
+        "num_heads": NUM_HEADS.get(width, max(width // 64, 1)),
         "patch_size": patch_size,
         "image_size": side * patch_size,
         "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width,
@@ -169,16 +173,21 @@ def _read_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str
 
 
 def _resample_pos_embed(state: dict[str, Tensor], config: dict[str, Any]) -> list[str]:
-    """Bring the position table to the grid of the model; square tables only."""
+    """Bring a position table of a square grid to the grid of the model."""
     c = VitConfig(**config)
     num_prefix = 1 + c.distilled
-    table = state["pos_embed"]
-    if c.num_registers and round(table.shape[1] ** 0.5) ** 2 == table.shape[1]:
+    table = state.get("pos_embed")
+    if table is None:
+        return []  # reported as missing
+    if c.num_registers and isqrt(table.shape[1]) ** 2 == table.shape[1]:
         # timm's models with registers give the class token no position of its own
         table = state["pos_embed"] = torch.cat([torch.zeros_like(table[:, :num_prefix]), table], dim=1)
-    side = round((table.shape[1] - num_prefix) ** 0.5)
-    if table.shape[1] - num_prefix == c.grid[0] * c.grid[1]:
+    num_patches = table.shape[1] - num_prefix
+    if num_patches == c.grid[0] * c.grid[1]:
         return []
+    side = isqrt(num_patches)
+    if side * side != num_patches:
+        raise ValueError(f"pos_embed has {num_patches} positions, which are no square grid; pass image_size")
     state["pos_embed"] = resample_positions(
         table, (side, side), c.grid, num_prefix=num_prefix, mode=c.resampling
     )
@@ -191,7 +200,7 @@ def _join_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key in [k for k in joined if ".attention.attention.query." in k]:
         parts = [joined.pop(key.replace(".query.", f".{part}.")) for part in ("query", "key", "value")]
         joined[key.replace(".attention.attention.query.", ".attn.qkv.")] = torch.cat(parts)
-    return {key: t for key, t in joined.items() if key.split(".")[0] in ("embeddings", "encoder", "layernorm")}
+    return joined
 
 
 HF_KEYS = {
@@ -229,7 +238,10 @@ OFFICIAL = (
         detect=r"(backbone\.|dinov2\.)?encoder\.layer\.0\.attention\.attention\.query\.weight",
         licence="Apache-2.0 (DINOv2, Meta AI)",
         keys=HF_KEYS,
-        ignored={r"embeddings\.mask_token": "only used while pre-training"},
+        ignored={
+            r"embeddings\.mask_token": "only used while pre-training",
+            r"(?!embeddings\.|encoder\.|layernorm\.).*": "not a part of the backbone",
+        },
         read_config=_read_hf_config,
         prepare=_join_qkv,
         resample=_resample_pos_embed,
@@ -244,55 +256,76 @@ def _vit(config: VitConfig, overrides: dict[str, Any]) -> VisionTransformer:
     return VisionTransformer(replace(config, **checked_overrides(VitConfig, overrides, "a ViT")))
 
 
-@register_model(tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=5_717_416, system="vit")
+@register_model(
+    tags=["backbone", "image", "vit"],
+    paper="https://arxiv.org/abs/2010.11929",
+    params=5_717_416,
+    system="vit",
+)
 def vit_tiny(**overrides: Any) -> VisionTransformer:
     """ViT Ti/16 (= DeiT-Ti): 5.7 M parameters, 1.25 GMACs at 224 pixels."""
     return _vit(VitConfig(width=192, depth=12, num_heads=3), overrides)
 
 
-@register_model(tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=22_050_664)
+@register_model(
+    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=22_050_664
+)
 def vit_small(**overrides: Any) -> VisionTransformer:
     """ViT S/16 (= DeiT-S): 22 M parameters, 4.6 GMACs at 224 pixels."""
     return _vit(VitConfig(width=384, depth=12, num_heads=6), overrides)
 
 
-@register_model(tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=22_878_952)
+@register_model(
+    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=22_878_952
+)
 def vit_small_patch32(**overrides: Any) -> VisionTransformer:
     """ViT S/32: 23 M parameters, 1.14 GMACs at 224 pixels."""
     return _vit(VitConfig(width=384, depth=12, num_heads=6, patch_size=32), overrides)
 
 
-@register_model(tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=86_567_656)
+@register_model(
+    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=86_567_656
+)
 def vit_base(**overrides: Any) -> VisionTransformer:
     """ViT B/16 (= DeiT-B): 87 M parameters, 17.6 GMACs at 224 pixels."""
     return _vit(VitConfig(width=768, depth=12, num_heads=12), overrides)
 
 
-@register_model(tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=88_224_232)
+@register_model(
+    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=88_224_232
+)
 def vit_base_patch32(**overrides: Any) -> VisionTransformer:
     """ViT B/32: 88 M parameters, 4.4 GMACs at 224 pixels."""
     return _vit(VitConfig(width=768, depth=12, num_heads=12, patch_size=32), overrides)
 
 
-@register_model(tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=304_326_632)
+@register_model(
+    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=304_326_632
+)
 def vit_large(**overrides: Any) -> VisionTransformer:
     """ViT L/16: 304 M parameters, 61.6 GMACs at 224 pixels."""
     return _vit(VitConfig(width=1024, depth=24, num_heads=16), overrides)
 
 
-@register_model(tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=306_535_400)
+@register_model(
+    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=306_535_400
+)
 def vit_large_patch32(**overrides: Any) -> VisionTransformer:
     """ViT L/32: 307 M parameters, 15.4 GMACs at 224 pixels."""
     return _vit(VitConfig(width=1024, depth=24, num_heads=16, patch_size=32), overrides)
 
 
-@register_model(tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=632_045_800)
+@register_model(
+    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=632_045_800
+)
 def vit_huge(**overrides: Any) -> VisionTransformer:
     """ViT H/14: 632 M parameters, 167 GMACs at 224 pixels."""
     return _vit(VitConfig(width=1280, depth=32, num_heads=16, patch_size=14), overrides)
 
 
-@register_model(tags=["backbone", "image", "vit", "dinov2"], paper="https://arxiv.org/abs/2304.07193", params=22_056_192)
+@register_model(
+    tags=["backbone", "image", "vit", "dinov2"], paper="https://arxiv.org/abs/2304.07193", params=22_056_192
+)
 def vit_small_dinov2(**overrides: Any) -> VisionTransformer:
     """DINOv2 ViT S/14: features only, LayerScale, positions for 518 pixels."""
     base = VitConfig(
@@ -301,7 +334,9 @@ def vit_small_dinov2(**overrides: Any) -> VisionTransformer:
     return _vit(base, overrides)
 
 
-@register_model(tags=["backbone", "image", "vit", "dinov2"], paper="https://arxiv.org/abs/2304.07193", params=86_579_712)
+@register_model(
+    tags=["backbone", "image", "vit", "dinov2"], paper="https://arxiv.org/abs/2304.07193", params=86_579_712
+)
 def vit_base_dinov2(**overrides: Any) -> VisionTransformer:
     """DINOv2 ViT B/14: features only, LayerScale, positions for 518 pixels."""
     base = VitConfig(

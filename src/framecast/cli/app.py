@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -13,7 +12,9 @@ from framecast.cli import catalogue, data, prediction, training
 app = typer.Typer(
     name="framecast",
     help="Efficient image and video understanding and forecasting.",
-    epilog="Start with `framecast demo`, or `framecast predict video.mp4 --unsupervised`.",
+    epilog="Start with `framecast demo`, or `framecast predict video.mp4 --unsupervised`.\n\n"
+    "Exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage; "
+    "75 stopped by a signal and saved, start the same command again.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -30,11 +31,11 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Efficient image and video understanding and forecasting."""
-    if debug:
-        os.environ["FRAMECAST_DEBUG"] = "1"
 
 
 app.command("demo")(prediction.demo)

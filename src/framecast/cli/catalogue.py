@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -17,21 +18,21 @@ def list_(
     """List models, recipes or evaluation protocols."""
     import fnmatch
 
+    from framecast.metrics.protocols import PROTOCOLS
+    from framecast.registry import did_you_mean, entries
+
     if kind == "protocols":
-        from framecast.metrics.protocols import get_protocol, list_protocols
-
-        rows = [(name, get_protocol(name).description) for name in list_protocols(pattern)]
+        known = {name: protocol.description for name, protocol in PROTOCOLS.items()}
     else:
-        from framecast.registry import entries
-
-        known = entries("model" if kind == "models" else "recipe")
-        rows = [(name, known[name].summary) for name in fnmatch.filter(known, pattern)]
-    if not rows:
-        raise ValueError(f"no {kind} match {pattern!r}; `framecast list --kind {kind}` shows all")
+        known = {e.name: e.summary for e in entries("model" if kind == "models" else "recipe").values()}
+    found = {name: known[name] for name in fnmatch.filter(known, pattern)}
+    if not found:
+        near = did_you_mean(pattern, known)
+        raise ValueError(f"no {kind} match {pattern!r}{near}; `framecast list --kind {kind}` shows all")
     if as_json:
-        show_json([{"name": name, "summary": summary} for name, summary in rows])
+        show_json({kind: [{"name": name, "summary": summary} for name, summary in found.items()]})
     else:
-        show(table(("name", "what it is"), rows))
+        show(table(("name", "what it is"), list(found.items())))
 
 
 def info(
@@ -39,46 +40,51 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Show what a model, a recipe or a saved model is."""
-    from pathlib import Path
-
     from framecast.registry import did_you_mean, entries
 
-    if (Path(name) / "config.json").is_file() or (Path(name) / "model" / "config.json").is_file():
+    known = entries("model") | entries("recipe")
+    if name in known:
+        entry = known[name]
+        facts = {
+            "name": name,
+            "kind": entry.kind,
+            "about": entry.doc,
+            "tags": ", ".join(entry.tags),
+            "paper": entry.paper,
+            "parameters": entry.params,
+            "settings": entry.defaults,
+            "official weights": f"framecast import-weights {entry.system} FILE" if entry.system else None,
+        }
+    elif Path(name).is_dir():
         facts = _saved_model(Path(name))
     else:
-        known = entries("model") | entries("recipe")
-        if name not in known:
-            raise ValueError(f"nothing is called {name!r}{did_you_mean(name, known)}; `framecast list` shows all models")
-        entry = known[name]
-        facts = {"name": name, "kind": entry.kind, "about": entry.doc, "tags": ", ".join(entry.tags)}
-        facts |= {"paper": entry.paper or None, "parameters": entry.params, "settings": entry.defaults or None}
-        if entry.system:
-            facts["official weights"] = f"framecast import-weights {entry.system} FILE"
+        near = did_you_mean(name, known)
+        raise ValueError(f"nothing is called {name!r}{near}; `framecast list` shows all models")
+    facts = {key: value for key, value in facts.items() if value not in (None, "", {}, ())}
     if as_json:
         show_json(facts)
         return
     for key, value in facts.items():
-        if value is not None and value != "":
-            text = f"{value:,}" if isinstance(value, int) else str(value)
-            show(f"{key + ':':18}" + text.replace("\n", "\n" + " " * 18))
+        text = f"{value:,}" if isinstance(value, int) else str(value)
+        show(f"{key + ':':18}" + text.replace("\n", "\n" + " " * 18))
 
 
-def _saved_model(folder: Any) -> dict[str, Any]:
-    import json
+def _saved_model(folder: Path) -> dict[str, Any]:
+    from framecast.checkpoints import model_folder, read_about
 
-    path = folder if (folder / "config.json").is_file() else folder / "model"
-    about = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    folder = model_folder(folder)
+    about = read_about(folder)
     card = about.get("card", {})
-    size = (path / "model.safetensors").stat().st_size if (path / "model.safetensors").is_file() else 0
     return {
-        "folder": str(path),
-        "model": about.get("model"),
+        "folder": str(folder),
+        "model": about["model"],
         "task": card.get("task"),
-        "classes": ", ".join(card.get("classes", ())),
+        "classes": ", ".join(map(str, card.get("classes") or ())),
         "features": card.get("features"),
-        "weights": f"{size / 1e6:.1f} MB",
+        "weights": f"{(folder / 'model.safetensors').stat().st_size / 1e6:.3g} MB",
+        "source": card.get("source"),
         "licence": card.get("licence"),
-        "settings": about.get("config"),
+        "settings": about["config"],
     }
 
 
@@ -87,11 +93,12 @@ def doctor(as_json: AsJson = False) -> None:
     from framecast.doctor import examine
 
     findings = examine()
+    good = all(f.verdict != "bad" for f in findings)
     if as_json:
-        show_json([vars(f) for f in findings])
+        show_json({"good": good, "findings": [vars(f) for f in findings]})
     else:
         marks = {"good": "✓", "note": "·", "bad": "✗"}
         for f in findings:
             show(f"{marks[f.verdict]} {f.subject}: {f.found}" + (f"\n    → {f.advice}" if f.advice else ""))
-    if any(f.verdict == "bad" for f in findings):
+    if not good:
         raise typer.Exit(1)

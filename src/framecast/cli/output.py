@@ -1,10 +1,13 @@
-"""What every verb prints: figures for people, or one JSON object with `--json`."""
+"""What every verb prints: figures for people, one JSON object with `--json`, failures on standard error."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,20 +18,43 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results."
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:0, … or auto.")]
 
 
-def show(text: str, as_json: bool = False) -> None:
-    """A line for people; with --json it goes to stderr, so that stdout stays one JSON object."""
-    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+def show(text: str) -> None:
+    """A line for people."""
+    if is_main_process():
+        print(text, flush=True)
 
 
 def show_json(values: Any) -> None:
-    print(json.dumps(values, indent=2, default=str))
+    if is_main_process():
+        print(json.dumps(_plain(values), indent=2, allow_nan=False))
+
+
+def show_error(text: str) -> None:
+    """A failure that does not stop the rest."""
+    print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+def is_main_process() -> bool:
+    """Whether this is the one of several training processes that talks."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: numbers that are not finite become null, anything unknown its text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Left-aligned columns with a line under the titles."""
-    cells = [[str(c) for c in row] for row in rows]
-    widths = [max(len(row[i]) for row in [list(titles), *cells]) for i in range(len(titles))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [titles, *cells]]
+    cells = [[str(c) for c in row] for row in [titles, *rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(titles))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([lines[0], "  ".join("─" * w for w in widths), *lines[1:]])
 
 
@@ -38,10 +64,41 @@ def pick_device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} was asked for but torch sees no GPU here; use --device cpu")
     try:
-        torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"unknown device {name!r}; use cpu, cuda or cuda:0") from None
+    if device.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise ValueError(f"device {name!r} cannot compute; use cpu, cuda or cuda:0")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        seen = f"{torch.cuda.device_count()} GPUs" if torch.cuda.is_available() else "no GPU"
+        raise ValueError(f"device {name!r} was asked for but torch sees {seen} here; use --device cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"device {name!r} does not work here ({reason}); use --device cpu") from None
     return name
+
+
+def check_out(folder: Path) -> None:
+    """OSError where results cannot be written there; said before the work, not after it."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"{existing} is a file; choose a folder for the results")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"{existing} cannot be written; choose another folder for the results")
+
+
+@contextmanager
+def no_empty_folder(folder: Path) -> Generator[None]:
+    """After an error, remove the folder if it was made meanwhile and holds no file."""
+    there = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not there and folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+            for path in sorted(folder.rglob("*"), reverse=True):
+                path.rmdir()
+            folder.rmdir()
+        raise

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
-from framecast.cli.output import AsJson, Device, pick_device, show, show_json
+from framecast.cli.data import Size, Weights, parse_size
+from framecast.cli.output import (
+    AsJson,
+    Device,
+    check_out,
+    no_empty_folder,
+    pick_device,
+    show,
+    show_error,
+    show_json,
+)
 from framecast.cli.results import Result, write_results
+from framecast.structures import FeatureTrack, Segments
 
-Features = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH of the frames the backbone sees.")]
+LABEL_FREE_ONLY = ("segments", "min_segment", "backbone", "size", "step", "feature_dim")
 
 
 def predict(
+    context: typer.Context,
     inputs: Annotated[list[str], typer.Argument(help="Videos, folders, quoted patterns or feature files.")],
     model: Annotated[str | None, typer.Option(help="Run folder, saved model or hub id.")] = None,
-    unsupervised: Annotated[bool, typer.Option("--unsupervised", help="Label-free segments, no model.")] = False,
-    segments: Annotated[int | None, typer.Option(help="Label-free: how many different segments.", min=1)] = None,
+    unsupervised: Annotated[
+        bool, typer.Option("--unsupervised", help="Label-free segments, no model.")
+    ] = False,
+    segments: Annotated[
+        int | None, typer.Option(help="Label-free: how many different segments.", min=1)
+    ] = None,
     min_segment: Annotated[float, typer.Option(help="Label-free: shortest segment in seconds.", min=0)] = 1.0,
     backbone: Annotated[str, typer.Option(help="Label-free: backbone of the features.")] = "vit_small_dinov2",
-    weights: Annotated[str | None, typer.Option(help="Where the backbone's weights are.")] = None,
-    size: Features = None,
+    weights: Weights = None,
+    size: Size = None,
     step: Annotated[float, typer.Option(help="Label-free: seconds between features.", min=1e-3)] = 0.2,
+    feature_dim: Annotated[
+        int | None, typer.Option(help="Label-free: channels of feature files made elsewhere.", min=1)
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
     pages: Annotated[bool, typer.Option(help="Draw pictures and write HTML pages.")] = True,
     device: Device = "auto",
@@ -35,60 +58,131 @@ def predict(
     framecast predict "holiday/*.mp4" --unsupervised
     """
     if (model is None) == (not unsupervised):
-        raise ValueError("pass either --model RUN for a trained model or --unsupervised for label-free segments")
+        raise ValueError(
+            "pass either --model RUN for a trained model or --unsupervised for label-free segments"
+        )
+    if model is not None:
+        refuse_options(context, LABEL_FREE_ONLY)
+    check_out(out)
     sources = find_sources(inputs)
     where = pick_device(device)
-    if unsupervised:
-        segment, facts = label_free(backbone, weights, size, step, segments, min_segment, where)
+    if model is not None:
+        segmenter, facts = trained(model, weights, where)
     else:
-        assert model is not None
-        segment, facts = trained(model, weights, where)
-    facts["command"] = "framecast predict " + " ".join(inputs) + (f" --model {model}" if model else " --unsupervised")
-    results, failed = segment_all(sources, segment, as_json)
-    written = write_results(results, out, facts, pages=pages) if results else []
+        segmenter, facts = label_free(
+            backbone, weights, size, step, segments, min_segment, where, feature_dim=feature_dim
+        )
+    asked = ["--model", model] if model is not None else ["--unsupervised"]
+    facts["command"] = shlex.join(["framecast", "predict", *inputs, *asked])
+    results, failed = segment_all(sources, segmenter, as_json)
+    with no_empty_folder(out):
+        written = write_results(results, out, facts, pages=pages) if results else []
     if as_json:
         from framecast.data.tables import segment_records
 
         rows = [row for result in results for row in segment_records(result.segments)]
-        show_json({"segments": rows, "failed": failed, "written": [str(p) for p in written]})
+        show_json({"segments": rows, "failed": failed, "written": written})
     else:
         for result in results:
             show(f"{result.segments.video}: {describe(result.segments)}")
         show(f"wrote {', '.join(p.name for p in written)} into {out}" if written else "nothing was written")
-        for name, reason in failed.items():
-            show(f"failed: {name}: {reason}")
+    for reason in failed.values():
+        show_error(reason)
     if failed:
         raise typer.Exit(1)
 
 
-Segmenter = Callable[[Path], Result]
+def refuse_options(context: typer.Context, names: Sequence[str]) -> None:
+    """ValueError where an option was given that would change nothing."""
+    given = [n for n in names if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"]
+    if given:
+        option = "--" + given[0].replace("_", "-")
+        raise ValueError(f"{option} is for label-free segments; a model knows how its features were made")
+
+
+# Sources --------------------------------------------------------------------------------------------
+
+
+def is_track(path: Path) -> bool:
+    from framecast.infer.predictor import FEATURE_SUFFIXES
+
+    return path.suffix in FEATURE_SUFFIXES
 
 
 def find_sources(inputs: Iterable[str]) -> list[Path]:
     """Videos and feature files of files, folders and patterns; a folder without videos may hold features."""
     from framecast.data.video import find_videos
-    from framecast.infer.predictor import FEATURE_SUFFIXES
 
     found: list[Path] = []
     for text in inputs:
-        path = Path(text)
-        if path.suffix in FEATURE_SUFFIXES:
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: no such feature file")
-            found.append(path)
-            continue
-        tracks = sorted(p for p in path.glob("*") if p.suffix in FEATURE_SUFFIXES) if path.is_dir() else []
+        folder = Path(text)
+        tracks = sorted(p for p in folder.glob("*") if is_track(p)) if folder.is_dir() else []
         try:
             found += find_videos(text)
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             if not tracks:
                 raise
             found += tracks
+    if not found:
+        raise FileNotFoundError(f"{', '.join(inputs)}: no videos and no feature files")
     names = [p.stem for p in found]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
-        raise ValueError(f"several inputs are called {twice[0]!r}, their results would overwrite each other; rename one")
+        raise ValueError(
+            f"several inputs are called {twice[0]!r}, their results would overwrite each other; rename one"
+        )
+    if len(names) > 1 and "index" in names:
+        raise ValueError("an input is called 'index', as the page that lists all videos; rename it")
     return found
+
+
+# Segmenters -----------------------------------------------------------------------------------------
+
+
+class Segmenter(Protocol):
+    """From a video or a feature file to its segments."""
+
+    def __call__(self, path: Path) -> Result: ...
+
+    @property
+    def backbone(self) -> Any:
+        """What videos need; opened before the first one, so that its errors are not every video's."""
+        ...
+
+
+@dataclass
+class LabelFree:
+    """Temporally weighted clustering of backbone features; nothing is trained."""
+
+    settings: Any  # FeatureSettings
+    num_segments: int | None
+    min_segment_s: float
+    device: str
+    feature_dim: int | None = None
+
+    @cached_property
+    def backbone(self) -> tuple[Any, Any]:
+        from framecast.infer.backbone import backbone_factory
+        from framecast.infer.frame_features import provenance_of
+
+        model = backbone_factory(self.settings)
+        return model, provenance_of(model, self.settings)
+
+    def __call__(self, path: Path) -> Result:
+        from framecast.infer.unsupervised import segment_unsupervised
+
+        track = self.track(path)
+        found = segment_unsupervised(track, self.num_segments, min_segment_s=self.min_segment_s)
+        return Result(path, replace(found, video=path.stem), track.provenance)
+
+    def track(self, path: Path) -> FeatureTrack:
+        from framecast.data.features import load_track
+        from framecast.infer.frame_features import extract_features
+
+        if is_track(path):
+            return load_track(path, feature_dim=self.feature_dim)
+        model, provenance = self.backbone
+        return extract_features(model, path, self.settings, self.device, provenance=provenance)
 
 
 def label_free(
@@ -99,52 +193,49 @@ def label_free(
     num_segments: int | None,
     min_segment_s: float,
     device: str,
+    *,
+    feature_dim: int | None = None,
 ) -> tuple[Segmenter, dict[str, str]]:
-    """Temporally weighted clustering of backbone features; nothing is trained."""
-    from framecast.cli.data import parse_size
-    from framecast.data.features import load_track
-    from framecast.infer.backbone import feature_settings, open_backbone
-    from framecast.infer.frame_features import extract_features, provenance_of
-    from framecast.infer.predictor import FEATURE_SUFFIXES
-    from framecast.infer.unsupervised import segment_unsupervised
+    """The label-free segmenter, and what a report says of it."""
+    from framecast.infer.backbone import feature_settings
 
     settings = feature_settings(backbone, weights, image_size=parse_size(size), step_s=step_s)
-    opened: list[Any] = []
-
-    def segment(path: Path) -> Result:
-        if path.suffix in FEATURE_SUFFIXES:
-            track = load_track(path)
-        else:
-            if not opened:
-                model = open_backbone(backbone, weights)[0]
-                opened.extend([model, provenance_of(model, settings)])
-            track = extract_features(opened[0], path, settings, device, provenance=opened[1])
-        found = segment_unsupervised(track, num_segments, min_segment_s=min_segment_s)
-        named = type(found)(**{**vars(found), "video": path.stem})
-        return Result(path, named, track.provenance)
-
     facts = {
         "method": "label-free: temporally weighted clustering of frame features (TW-FINCH)",
         "backbone": f"{backbone}, weights from {settings.weights}",
     }
-    return segment, facts
+    return LabelFree(settings, num_segments, min_segment_s, device, feature_dim), facts
+
+
+@dataclass
+class Trained:
+    """A trained model with the backbone of its training features."""
+
+    predictor: Any  # Predictor
+
+    @property
+    def backbone(self) -> Any:
+        return self.predictor.backbone
+
+    def __call__(self, path: Path) -> Result:
+        return Result(path, self.predictor(path), self.predictor.card.features)
 
 
 def trained(model: str, weights: str | None, device: str) -> tuple[Segmenter, dict[str, str]]:
+    """The segmenter of a trained model, and what a report says of it."""
     from framecast.infer.predictor import Predictor
 
     predictor = Predictor(model, weights=weights, device=device)
-
-    def segment(path: Path) -> Result:
-        return Result(path, predictor(path), predictor.model.card.features)  # ty: ignore[unresolved-attribute]
-
-    return segment, {"model": f"{predictor.model.registered_name} from {model}"}  # ty: ignore[unresolved-attribute]
+    return Trained(predictor), {"model": f"{predictor.model.registered_name} from {model}"}
 
 
 def segment_all(sources: list[Path], segment: Segmenter, quiet: bool) -> tuple[list[Result], dict[str, str]]:
-    """Results, and the reason for every video that could not be read; one bad video does not stop the others."""
+    """Results, and why a video could not be read; one bad video does not stop the others."""
+    from framecast.cli import explain
     from framecast.cli.progress import track
 
+    if not all(is_track(path) for path in sources):
+        _ = segment.backbone
     results, failed = [], {}
     for path in track(sources, "segmenting", quiet=quiet):
         try:
@@ -152,30 +243,40 @@ def segment_all(sources: list[Path], segment: Segmenter, quiet: bool) -> tuple[l
         except (ValueError, OSError) as error:
             if len(sources) == 1:
                 raise
-            failed[str(path)] = str(error)
+            reason = explain(error)
+            failed[str(path)] = reason if str(path) in reason else f"{path}: {reason}"
     return results, failed
 
 
-def describe(segments: Any) -> str:
+def describe(segments: Segments) -> str:
     """ "0:00 pour, 0:12 stir, …" """
-    limits = segments.limits_s
-    parts = []
-    for i, name in enumerate(segments.names):
-        when = f"{int(limits[i, 0]) // 60}:{int(limits[i, 0]) % 60:02d}" if limits is not None else f"frame {segments.starts[i]}"
-        parts.append(f"{when} {name}")
+    if segments.limits_s is None:
+        starts = [f"frame {start}" for start in segments.starts]
+    else:
+        starts = [f"{int(start) // 60}:{int(start) % 60:02d}" for start in segments.limits_s[:, 0]]
+    parts = [f"{start} {name}" for start, name in zip(starts, segments.names, strict=True)]
     return ", ".join(parts[:12]) + (f", … ({len(parts)} segments)" if len(parts) > 12 else "")
 
 
 def demo(
-    data: Annotated[Path | None, typer.Option("--data", help="Folder with videos/ and labels: train and show.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with videos/ and labels: train and show.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("demo"),
     epochs: Annotated[int, typer.Option(help="With --data: passes over the training videos.", min=1)] = 40,
     device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Real video to a timeline picture and an HTML report; with --data, train on that folder and show it."""
+    import sys
+
     from framecast.cli import demonstration
 
-    if data is None:
-        demonstration.label_free_demo(out, pick_device(device))
-    else:
-        demonstration.supervised_demo(data, out, epochs, pick_device(device))
+    check_out(out)
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        if data is None:
+            demonstration.label_free_demo(out, pick_device(device))
+        else:
+            demonstration.supervised_demo(data, out, epochs, pick_device(device))
+    if as_json:
+        show_json({"out": out, "written": sorted(path for path in out.iterdir() if path.is_file())})

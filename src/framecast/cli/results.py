@@ -25,20 +25,32 @@ class Result:
     truth: Segments | None = None
 
 
-def write_results(results: Sequence[Result], out: Path, facts: dict[str, str], *, pages: bool = True) -> list[Path]:
-    """segments.csv and segments.json for all videos; a picture and a page for each; index.html for several."""
-    from framecast.data.tables import write_segments_csv, write_segments_json
-    from framecast.viz.report import write_index
+def write_results(
+    results: Sequence[Result], out: Path, facts: dict[str, str], *, pages: bool = True
+) -> list[Path]:
+    """segments.csv and .json for all videos; a picture and a page for each; index.html for several."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        written = _write_tables(results, out)
+        return written + (_write_pages(results, out, facts) if pages else [])
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write into {out} ({error.strerror or error})") from error
 
-    out.mkdir(parents=True, exist_ok=True)
-    written = [
+
+def _write_tables(results: Sequence[Result], out: Path) -> list[Path]:
+    from framecast.data.tables import write_segments_csv, write_segments_json
+
+    return [
         write_segments_csv([r.segments for r in results], out / "segments.csv"),
         write_segments_json([r.segments for r in results], out / "segments.json"),
     ]
-    if not pages:
-        return written
+
+
+def _write_pages(results: Sequence[Result], out: Path, facts: dict[str, str]) -> list[Path]:
+    from framecast.viz.report import write_index
+
     index = out / "index.html" if len(results) > 1 else None
-    entries = []
+    written, entries = [], []
     for result in results:
         files, entry = _write_video(result, out, facts, index)
         written += files
@@ -48,14 +60,22 @@ def write_results(results: Sequence[Result], out: Path, facts: dict[str, str], *
     return written
 
 
-def _write_video(result: Result, out: Path, facts: dict[str, str], index: Path | None) -> tuple[list[Path], Any]:
+def _write_video(
+    result: Result, out: Path, facts: dict[str, str], index: Path | None
+) -> tuple[list[Path], Any]:
     from framecast.viz.report import IndexEntry, write_report
     from framecast.viz.timeline import draw_timeline
 
     segments, name = result.segments, result.segments.video
     about, strip, strip_times, thumbnails = _pictures(result)
-    rows = {"segments": segments} if result.truth is None else {"prediction": segments, "ground truth": result.truth}
-    picture = draw_timeline(rows, out / f"{name}.png", title=name, thumbnails=strip or None, thumbnail_times=strip_times)
+    rows = (
+        {"segments": segments}
+        if result.truth is None
+        else {"prediction": segments, "ground truth": result.truth}
+    )
+    picture = draw_timeline(
+        rows, out / f"{name}.png", title=name, thumbnails=strip or None, thumbnail_times=strip_times
+    )
     page = write_report(
         out / f"{name}.html",
         video=about,
@@ -67,11 +87,15 @@ def _write_video(result: Result, out: Path, facts: dict[str, str], index: Path |
         provenance=result.provenance,
         index=index,
     )
-    entry = IndexEntry(page, segments, truth=result.truth, thumbnail=strip[len(strip) // 2] if strip else None)
+    entry = IndexEntry(
+        page, segments, truth=result.truth, thumbnail=strip[len(strip) // 2] if strip else None
+    )
     return [picture, page], entry
 
 
-def _pictures(result: Result) -> tuple[dict[str, object], list[np.ndarray], np.ndarray | None, list[np.ndarray]]:
+def _pictures(
+    result: Result,
+) -> tuple[dict[str, object], list[np.ndarray], np.ndarray | None, list[np.ndarray]]:
     """Facts of the video, a film strip with its times, and the middle frame of every segment."""
     from framecast.data.video import probe, read_frames
     from framecast.infer.predictor import FEATURE_SUFFIXES
@@ -81,7 +105,9 @@ def _pictures(result: Result) -> tuple[dict[str, object], list[np.ndarray], np.n
         return {"name": segments.video, "frames": segments.num_frames}, [], None, []
     info = probe(result.source)
     strip_times = (np.arange(STRIP_PICTURES) + 0.5) * info.duration_s / STRIP_PICTURES
-    times = np.concatenate([strip_times, segments.limits_s.mean(1)])
+    # The last step of a track may last longer than the video.
+    middles = segments.limits_s.clip(max=info.duration_s).mean(1)
+    times = np.concatenate([strip_times, middles])
     order = np.argsort(times, kind="stable")
     height = max(2, round(THUMBNAIL_WIDTH * info.height / info.width / 2) * 2)
     frames = read_frames(result.source, times[order].tolist(), size=(height, THUMBNAIL_WIDTH)).frames

@@ -8,32 +8,61 @@ from typing import Annotated, Any
 
 import typer
 
-from framecast.cli.output import AsJson, Device, show, show_json, table
+from framecast.cli.output import (
+    AsJson,
+    Device,
+    check_out,
+    no_empty_folder,
+    pick_device,
+    show,
+    show_json,
+    table,
+)
 
 RecipeName = Annotated[str, typer.Argument(help="A registered recipe, a recipe .yaml, or a run folder.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data; sets data.root.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example optim.lr=3e-4; repeatable.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. optim.lr=3e-4; repeatable.")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Run folder; runs/<recipe>, or the given run folder.")
+]
 KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
 
 
-def resolve_recipe(name: str, data: Path | None, changes: list[str] | None) -> Any:
-    """The recipe of a name or file, with `--data` and `--set` applied."""
+def resolve_recipe(
+    name: str, data: Path | None, changes: list[str] | None, out: Path | None
+) -> tuple[Any, Path]:
+    """The recipe of a name, file or run folder with `--data` and `--set` applied, and its run folder."""
     from framecast.recipes.build import get_recipe
+    from framecast.registry import entries
     from framecast.train.config import apply_overrides, load_recipe
 
+    registered = name in entries("recipe")
     from_file = name.endswith((".yaml", ".yml")) or Path(name).is_dir()
-    recipe = load_recipe(name) if from_file else get_recipe(name)
-    overrides = ([f"data.root={data}"] if data is not None else []) + list(changes or [])
-    return apply_overrides(recipe, overrides)
+    recipe = load_recipe(name) if from_file and not registered else get_recipe(name)
+    given = ["data.root=" + quoted(str(data))] if data is not None else []
+    recipe = apply_overrides(recipe, [*given, *(changes or [])])
+    goes_on = from_file and not registered and Path(name).is_dir()
+    folder = out or (Path(name) if goes_on else Path("runs") / recipe.name)
+    check_out(folder)
+    return recipe, folder
+
+
+def quoted(text: str) -> str:
+    """The text as a YAML string: a folder may be called `1` or `null`."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def train(
     recipe: RecipeName,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder, runs/<recipe> by default.")] = None,
+    out: RunFolder = None,
     set_: Set = None,
-    splits: Annotated[str | None, typer.Option(help='"1,3" or "all": one run per split, then the mean.')] = None,
-    seeds: Annotated[str, typer.Option(help='"0,1,2": one run per seed, then mean and deviation.')] = "",
+    splits: Annotated[
+        str | None, typer.Option(help='"1,3" or "all": one run per split, then the mean.')
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help='"0,1,2": one run per seed, then mean and deviation.')
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -43,28 +72,39 @@ def train(
     from framecast.train.loop import train as run
     from framecast.train.study import run_study
 
-    resolved = resolve_recipe(recipe, data, set_)
-    folder = out or Path("runs") / resolved.name
-    if splits is None and not seeds:
-        summary = run(resolved, build_task(resolved), folder, device=None if device == "auto" else device)
+    resolved, folder = resolve_recipe(recipe, data, set_, out)
+    where = None if device == "auto" else pick_device(device)  # None: every process takes its own GPU
+    if splits is None and seeds is None:
+        task = build_task(resolved)
+        with no_empty_folder(folder):
+            summary = run(resolved, task, folder, device=where)
         show_result(summary["metrics"], folder, as_json, summary)
         return
+
+    def recipe_of(split: int | None, seed: int) -> Any:
+        return apply_overrides(resolved, [f"data.split={'null' if split is None else split}", f"seed={seed}"])
+
     chosen = [resolved.data.split] if splits is None else split_names(resolved, splits)
-    numbers = [int(s) for s in seeds.split(",")] if seeds else [resolved.seed]
-    summary = run_study(
-        lambda split, seed: apply_overrides(resolved, [f"data.split={split}", f"seed={seed}"]),
-        chosen,
-        numbers,
-        folder,
-        make_task=build_task,
-        device=None if device == "auto" else device,
-    )
+    numbers = [resolved.seed] if seeds is None else seed_numbers(seeds)
+    build_task(
+        recipe_of(chosen[0], numbers[0])
+    )  # what is wrong with data or recipe is said before the first run
+    with no_empty_folder(folder):
+        summary = run_study(recipe_of, chosen, numbers, folder, make_task=build_task, device=where)
     show_result(summary["mean"], folder, as_json, summary)
+
+
+def seed_numbers(text: str) -> list[int]:
+    """ "0,1,2" -> [0, 1, 2]."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise ValueError(f"--seeds {text!r} are not different whole numbers such as 0,1,2")
+    return [int(part) for part in parts]
 
 
 def show_result(metrics: dict[str, float], folder: Path, as_json: bool, summary: dict[str, Any]) -> None:
     if as_json:
-        show_json(summary | {"folder": str(folder)})
+        show_json(summary | {"folder": folder})
         return
     if metrics:
         show(scores_table(metrics))
@@ -72,17 +112,17 @@ def show_result(metrics: dict[str, float], folder: Path, as_json: bool, summary:
 
 
 def scores_table(metrics: dict[str, float], first: str = "mean over videos") -> str:
-    """One row per protocol from keys such as "edit" and "breakfast/s1-pooled: edit"."""
+    """One row per way of averaging, from keys such as "edit" and "pooled: edit"."""
     rows: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
-        protocol, _, name = key.rpartition(": ")
-        rows.setdefault(protocol or first, {})[name] = value
-    body = [[p, *(f"{row[k]:.1f}" if k in row else "" for k in KEYS)] for p, row in rows.items()]
+        averaging, _, name = key.rpartition(": ")
+        rows.setdefault(averaging or first, {})[name] = value
+    body = [[a, *(f"{row[k]:.1f}" if k in row else "" for k in KEYS)] for a, row in rows.items()]
     return table(("protocol", *KEYS), body)
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder, or a saved model folder.")],
+    run: Annotated[str, typer.Argument(help="A run folder, a saved model folder or a hub id.")],
     data: Data = None,
     split: Annotated[int | None, typer.Option(help="Test on this split; the run's own by default.")] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Evaluation protocol; repeatable.")] = None,
@@ -93,21 +133,26 @@ def evaluate(
     """Score a trained model on the test side of its data, under named protocols."""
     from framecast.infer.evaluation import evaluate_run
 
-    result = evaluate_run(run, data=data, split=split, protocols=protocol, device=device)
-    path = out or run / "scores.json"
+    path = out or (Path(run) if Path(run).is_dir() else Path()) / "scores.json"
+    check_out(path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; --out names the JSON file for the scores")
+    result = evaluate_run(run, data=data, split=split, protocols=protocol, device=pick_device(device))
+    path.parent.mkdir(parents=True, exist_ok=True)
     result.write(path)
     if as_json:
-        show_json(result.to_json())
+        show_json(result.to_json() | {"written": path})
         return
     body = [[name, *(f"{scores[k]:.1f}" for k in KEYS)] for name, scores in result.scores.items()]
     show(table(("protocol", *KEYS), body))
-    show(f"{result.num_videos} videos of {result.data}, written to {path}")
+    side = "test videos" if result.subset == "test" else "videos, training videos among them,"
+    show(f"{result.num_videos} {side} of {result.data}, written to {path}")
 
 
 def submit(
     recipe: RecipeName,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder, runs/<recipe> by default.")] = None,
+    out: RunFolder = None,
     set_: Set = None,
     nodes: Annotated[int, typer.Option(min=1)] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs per node, one process each; 0 = CPU.")] = 1,
@@ -115,24 +160,52 @@ def submit(
     time: Annotated[str, typer.Option(help="Time limit, [days-]hours:minutes:seconds.")] = "24:00:00",
     partition: Annotated[str, typer.Option()] = "",
     account: Annotated[str, typer.Option()] = "",
-    setup: Annotated[list[str] | None, typer.Option(help="Shell line before the command; repeatable.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sbatch script, submit nothing.")] = False,
+    setup: Annotated[
+        list[str] | None, typer.Option(help="Shell line before the command; repeatable.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the sbatch script, submit nothing.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train on a Slurm cluster; preempted jobs are requeued and go on where they were."""
     from framecast.train.config import save_recipe
-    from framecast.train.slurm import Resources, submit
+    from framecast.train.slurm import Resources, sbatch_script
+    from framecast.train.slurm import submit as submit_job
 
-    resolved = resolve_recipe(recipe, data, set_)
-    folder = (out or Path("runs") / resolved.name).resolve()
+    resolved, folder = resolve_recipe(recipe, data, set_, out)
+    folder = folder.resolve()
     resources = Resources(
-        nodes=nodes, gpus_per_node=gpus, cpus_per_process=cpus, time=time, partition=partition, account=account,
-        name=resolved.name, output=f"{folder}/slurm-%j.out", setup=tuple(setup or ()),
-    )  # fmt: skip
+        nodes=nodes,
+        gpus_per_node=gpus,
+        cpus_per_process=cpus,
+        time=time,
+        partition=partition,
+        account=account,
+        name=resolved.name,
+        output=f"{folder}/slurm-%j.out",
+        setup=tuple(setup or ()),
+    )
     recipe_file = folder / "submitted.yaml"
     command = [sys.executable, "-m", "framecast", "train", str(recipe_file), "--out", str(folder)]
-    if not dry_run:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_recipe(resolved, recipe_file)
-    job = submit(command, folder / "slurm", resources, dry_run=dry_run)
-    if not dry_run:
+    if dry_run:
+        script = sbatch_script(command, resources)
+        if as_json:
+            show_json({"script": script, "folder": folder})
+        else:
+            show(script.rstrip("\n"))
+        return
+    there = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_recipe(resolved, recipe_file)
+    try:
+        job = submit_job(command, folder / "slurm", resources)
+    except Exception:
+        recipe_file.unlink()
+        if not there:
+            folder.rmdir()
+        raise
+    if as_json:
+        show_json({"job": job.job_id, "folder": folder})
+    else:
         show(f"submitted job {job.job_id}, run folder {folder}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from framecast.data.video_container import VideoError
@@ -41,6 +42,10 @@ class Orientation:
             return 90 if self.flip_x else 270
         return 180 if self.flip_y else 0
 
+    @property
+    def mirrored(self) -> bool:
+        return self.transpose ^ self.flip_x ^ self.flip_y
+
     def upright(self, height: int, width: int) -> tuple[int, int]:
         return (width, height) if self.transpose else (height, width)
 
@@ -63,6 +68,7 @@ class PixelReader:
         self.target = self.orientation.upright(self.height, self.width)  # transposed twice: as it is coded
         self.upright = self.orientation == Orientation()
         self.swscale = VideoReformatter()  # keeps its tables between frames
+        self.filter = Interpolation.AREA
 
     def empty(self, num_frames: int) -> torch.Tensor:
         """Memory (T, 3, H, W) for frames."""
@@ -79,17 +85,22 @@ class PixelReader:
             )
         # swscale 9 writes garbage into the columns of gbrp beyond a multiple of 16 unless it scales
         packed = coded == self.target and width % 16 != 0
-        frame = self.swscale.reformat(
-            frame, width, height, "rgb24" if packed else "gbrp", interpolation=Interpolation.AREA, threads=1
-        )
-        planes = [
-            np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
-            for plane in frame.planes
-        ]
+        form = "rgb24" if packed else "gbrp"
+        frame = self.swscale.reformat(frame, width, height, form, interpolation=self.filter, threads=1)
+        planes = frame.planes
+        if not packed and self.upright and planes[0].line_size == width:  # a few large copies
+            green, blue, red = planes
+            flat = out.reshape(3, height * width)
+            flat[0], flat[1], flat[2] = _bytes(red), _bytes(green), _bytes(blue)
+            return
+        rows = [_bytes(plane).reshape(height, plane.line_size) for plane in planes]  # lines may be padded
         if packed:
-            planes = np.moveaxis(planes[0][:, : 3 * width].reshape(height, width, 3), 2, 0)
+            channels = np.moveaxis(rows[0][:, : 3 * width].reshape(height, width, 3), 2, 0)
         else:
-            planes = [planes[2], planes[0], planes[1]]
-        for channel, plane in zip(out, planes, strict=True):
-            plane = plane[:, :width]  # lines are padded
-            channel[:] = plane if self.upright else self.orientation.apply(plane)
+            channels = [rows[i][:, :width] for i in (2, 0, 1)]
+        for target, channel in zip(out, channels, strict=True):
+            target[:] = self.orientation.apply(channel)
+
+
+def _bytes(plane: VideoPlane) -> np.ndarray:
+    return np.frombuffer(memoryview(plane), dtype=np.uint8)

@@ -11,9 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from framecast.checkpoints import import_checkpoint, load
+from framecast.checkpoints import import_checkpoint, load, model_folder, read_about, system_of
 from framecast.infer.frame_features import FeatureSettings
 from framecast.registry import find
+from framecast.weight_files import hub_folder, is_hub_id
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class KnownWeights:
     """Weights that are fetched by name, and how features are best read from them."""
 
     source: str
-    install: str  # command that brings them
+    install: str  # what brings them
     layer: int | None
     note: str
 
@@ -33,7 +34,12 @@ KNOWN_WEIGHTS = {
         layer=9,
         note="DINOv2 ViT-S/14, its last blocks fine-tuned for saliency; block 9 is the best for features",
     ),
-    "vit_base_dinov2": KnownWeights("facebook/dinov2-base", "a connection to the hub", None, "DINOv2 ViT-B/14"),
+    "vit_base_dinov2": KnownWeights(
+        source="facebook/dinov2-base",
+        install="a connection to the hub, once",
+        layer=None,
+        note="DINOv2 ViT-B/14",
+    ),
 }
 
 
@@ -41,29 +47,45 @@ def open_backbone(name: str, weights: str | None = None) -> tuple[nn.Module, str
     """A registered backbone with weights, and where they came from.
 
     weights: a saved model folder, a checkpoint file, "package:name/path", or a hub id; None = the known
-    weights of that backbone. Raises ValueError where none are known, FileNotFoundError where they are not here.
+    weights of that backbone. Raises ValueError where none are known or they belong to another backbone,
+    FileNotFoundError where they are not here.
     """
     entry = find("model", name)
     if "backbone" not in entry.tags:
         raise ValueError(f"{name} is a {', '.join(entry.tags)} model, not a backbone; see `framecast list`")
     known = KNOWN_WEIGHTS.get(name)
-    if weights is None and known is None:
+    source = weights or (known.source if known else None)
+    if source is None:
         raise ValueError(
             f"no weights are known for {name}; pass --weights FILE, or use one of {', '.join(KNOWN_WEIGHTS)}"
         )
-    source = weights or known.source  # ty: ignore[unresolved-attribute]
-    if Path(source).is_dir():
-        model = load(source)
-        if model.registered_name != name:
-            raise ValueError(f"{source} holds {model.registered_name}, not {name}")
-        return model, source
     try:
-        imported = import_checkpoint("vit", source)
-    except FileNotFoundError as error:
+        model = _read_backbone(name, source)
+    except (FileNotFoundError, ImportError) as error:
         if weights is None and known is not None:
-            raise FileNotFoundError(f"the weights of {name} are not here ({error}); get them: {known.install}") from None
+            raise FileNotFoundError(
+                f"the weights of {name} are not here ({error}); what brings them: {known.install}"
+            ) from None
         raise
-    return imported, source
+    if (found := model.registered_name) != name:
+        raise ValueError(f"{source} holds weights of {found}, not of {name}; pass --backbone {found}")
+    return model, source
+
+
+def _read_backbone(name: str, source: str) -> nn.Module:
+    """A folder or hub id may hold a saved model of ours or a release; a file is a release."""
+    if Path(source).is_dir():
+        folder = Path(source)
+    elif not Path(source).exists() and is_hub_id(source):
+        folder = hub_folder(source)
+    else:
+        return import_checkpoint(system_of(name), source)
+    folder = model_folder(folder)
+    try:
+        read_about(folder)
+    except ValueError:
+        return import_checkpoint(system_of(name), folder / "model.safetensors")
+    return load(folder)
 
 
 def feature_settings(
@@ -79,6 +101,8 @@ def feature_settings(
     known = KNOWN_WEIGHTS.get(backbone)
     if weights is None and known is not None:
         weights, layer = known.source, known.layer if layer is None else layer
+    if weights and Path(weights).exists():
+        weights = str(Path(weights).resolve())  # the tracks name it, and are read from other folders
     return FeatureSettings(
         backbone=backbone,
         weights=weights or "",
@@ -91,4 +115,8 @@ def feature_settings(
 
 def backbone_factory(settings: FeatureSettings) -> nn.Module:
     """The backbone of the settings with its weights; module-level, so that every process can call it."""
-    return open_backbone(settings.backbone, settings.weights or None)[0]
+    model = open_backbone(settings.backbone, settings.weights or None)[0]
+    depth = getattr(model.config, "depth", None)
+    if settings.layer is not None and isinstance(depth, int) and not 0 <= settings.layer < depth:
+        raise ValueError(f"{settings.backbone} has blocks 0 to {depth - 1}, layer {settings.layer} is none")
+    return model

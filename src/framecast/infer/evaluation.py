@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
-from framecast.checkpoints import load
-from framecast.data.segmentation import SegmentationData, open_segmentation
-from framecast.tasks.segmentation import collect_predictions
+from framecast.checkpoints import card_of, load
+from framecast.data.segmentation import SegmentationData, open_folder
+from framecast.metrics.protocols import get_protocol
+from framecast.recipes.build import open_data
+from framecast.structures import FeatureTrack
+from framecast.tasks.segmentation import check_features, collect_predictions
 from framecast.train.atomic import write_text
 from framecast.train.config import load_recipe
+from framecast.train.recipe import SegmentationDataSettings
 
 
 @dataclass(frozen=True)
@@ -24,43 +29,45 @@ class Evaluation:
     scores: dict[str, dict[str, float]]  # protocol -> accuracy, edit, f1@10, …
     data: str
     split: int | None
+    subset: str  # "test", or "all" where the data has no split
     num_videos: int
     model: str
 
     def to_json(self) -> dict[str, Any]:
-        return vars(self)
+        return dict(vars(self))
 
     def write(self, path: Path) -> None:
         write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
 
 
 def evaluate_run(
-    run: Path,
+    run: str | Path,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     split: int | None = None,
     protocols: list[str] | None = None,
-    device: str = "auto",
+    device: torch.device | str = "cpu",
 ) -> Evaluation:
     """Score a run folder on the test side of its data, or on other data of the same classes.
 
-    A saved model folder without a recipe needs `data`. Raises ValueError where the classes differ.
+    A saved model folder without a recipe needs `data`. Raises ValueError where the classes differ or the
+    features were made in another way.
     """
-    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
-    model = load(run, where)
-    if (run / "config.yaml").is_file():
-        recipe = load_recipe(run / "config.yaml")
-        arguments = recipe.data.model_dump()
-        if data is not None:
-            arguments["root"] = str(data)
-        if split is not None:
-            arguments["split"] = split
+    for name in protocols or []:
+        get_protocol(name)
+    model = load(run, device)
+    if (Path(run) / "config.yaml").is_file():
+        settings = load_recipe(run).data
     elif data is not None:
-        arguments = {"root": str(data), "split": split, "sample_rate": model.card.sample_rate}
+        settings = SegmentationDataSettings(root=str(data), sample_rate=card_of(model).sample_rate)
     else:
         raise ValueError(f"{run} has no recipe that names its data; pass --data FOLDER")
-    subset = "all" if arguments["split"] is None else "test"
-    return evaluate_model(model, open_segmentation(**arguments, subset=subset), str(run), protocols, where)
+    changes = {"root": data and str(data), "split": split}
+    settings = settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    folder = open_folder(settings.root, settings.layout, settings.features)
+    divided = settings.split is not None or folder.has_one_split
+    opened = open_data(settings, "test" if divided else "all")
+    return evaluate_model(model, opened, str(run), protocols, device)
 
 
 @torch.no_grad()
@@ -71,13 +78,17 @@ def evaluate_model(
     protocols: list[str] | None = None,
     device: torch.device | str = "cpu",
 ) -> Evaluation:
-    trained_on = tuple(model.card.classes)  # ty: ignore[unresolved-attribute]
-    if trained_on != data.classes:
-        differing = sorted(set(trained_on) ^ set(data.classes))[:4]
+    """Score a model on every video of an opened data set; `name` is the model's, for messages and records."""
+    card = card_of(model)
+    if card.classes != data.classes:
+        differing = sorted(set(card.classes) ^ set(data.classes))[:4]
         raise ValueError(
-            f"{name} knows {len(trained_on)} classes and {data.folder.root} has {len(data.classes)} "
-            f"(differing: {', '.join(differing) or 'only their order'}); evaluate on data with the same mapping"
+            f"{name} knows {len(card.classes)} classes and {data.folder.root} has {len(data.classes)} "
+            f"(differing: {', '.join(differing) or 'only their order'}); "
+            "evaluate on data with the same mapping"
         )
+    made = FeatureTrack(np.empty((data.feature_dim, 0)), None, data.provenance, str(data.folder.root))
+    check_features(card.features, made, wanted_dim=cast(Any, model).config.feature_dim)
     metrics = collect_predictions(model, data, device)
     scores = {p: metrics.compute(p) for p in protocols or data.protocols}
-    return Evaluation(scores, str(data.folder.root), data.split, len(data), name)
+    return Evaluation(scores, str(data.folder.root), data.split, data.subset, len(data), name)

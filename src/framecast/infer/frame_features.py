@@ -11,7 +11,7 @@ import hashlib
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -91,6 +91,7 @@ def provenance_of(model: Backbone, settings: FeatureSettings, *, of_video: str =
         mean=tuple(model.config.mean),
         std=tuple(model.config.std),
         step_s=settings.step_s,
+        weights_source=settings.weights,
         video_hash=of_video,
     )
 
@@ -129,11 +130,11 @@ def extract_features(
     values = np.ascontiguousarray(np.concatenate(vectors).T)
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: {settings.backbone} gives non-finite features; compute in float32")
-    stored = values.astype(settings.stored)
+    with np.errstate(over="ignore"):
+        stored = values.astype(settings.stored)
     if not np.isfinite(stored).all():
-        raise ValueError(
-            f"{path}: features reach {np.abs(values).max():.3g}, too large for float16; store float32"
-        )
+        reach = float(np.abs(values).max())
+        raise ValueError(f"{path}: features reach {reach:.3g}, too large for float16; use stored='float32'")
     return FeatureTrack(stored, np.concatenate(times), provenance, str(path))
 
 
@@ -153,7 +154,7 @@ def _precision(settings: FeatureSettings, device: torch.device) -> Any:
     return torch.autocast(device.type, dtype=getattr(torch, settings.dtype))
 
 
-def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
     """Go through `items` in a thread of its own, at most `depth` ahead; its errors are raised here."""
     ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()

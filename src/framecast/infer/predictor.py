@@ -1,4 +1,4 @@
-"""From a video or a feature file to segments, with the backbone that the model's training features came from."""
+"""From a video or a feature file to segments, with the backbone of the model's training features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from framecast.checkpoints import load
+from framecast.checkpoints import card_of, load
 from framecast.data.features import load_track
 from framecast.infer.backbone import open_backbone
 from framecast.infer.frame_features import FeatureSettings, extract_features, weights_hash
@@ -22,22 +22,26 @@ FEATURE_SUFFIXES = (".npy", ".safetensors")
 class Predictor:
     """A segmentation model and, once a video asks for it, its backbone; both are loaded once.
 
-        predictor = Predictor("runs/kitchen")
-        segments = predictor("cooking.mp4")
+    predictor = Predictor("runs/kitchen")
+    segments = predictor("cooking.mp4")
+
+    weights: where the backbone's weights are, None = where the training features had them from.
     """
 
     def __init__(
         self, model: nn.Module | str | Path, *, weights: str | None = None, device: str | torch.device = "cpu"
     ) -> None:
-        self.model = load(model, device) if isinstance(model, (str, Path)) else model.to(device).eval()
+        loaded = load(model, device) if isinstance(model, (str, Path)) else model.to(device).eval()
+        self.model: Any = loaded
+        self.card = card_of(loaded)
         self.device = device
-        self.weights = weights  # where the backbone's weights are, None = where the training features had them
-        self._backbone: Any = None
-        card = getattr(self.model, "card", None)
-        if card is None or card.task != "segmentation":
+        self.weights = weights
+        self._backbone: nn.Module | None = None
+        if self.card.task != "segmentation":
+            name = getattr(loaded, "registered_name", type(loaded).__name__)
             raise ValueError(
-                "predict needs a trained segmentation model with class names; "
-                "load a run folder, or train one with `framecast train segmentation --data FOLDER`"
+                f"predict needs a segmentation model that was trained, with class names; {name} is none. "
+                "Load a run folder, or train one with `framecast train segmentation --data FOLDER`"
             )
 
     def __call__(self, source: str | os.PathLike[str] | FeatureTrack) -> Segments:
@@ -46,22 +50,30 @@ class Predictor:
             return segment_track(self.model, source)
         path = Path(source)
         if path.suffix in FEATURE_SUFFIXES:
-            track = load_track(path, feature_dim=self.model.config.feature_dim)  # ty: ignore[unresolved-attribute]
+            track = load_track(path, feature_dim=self.model.config.feature_dim)
         else:
             track = self.features(path)
         return segment_track(self.model, track, video=path.stem)
 
     def features(self, video: str | os.PathLike[str]) -> FeatureTrack:
         """The track of a video, made as the model's training features were."""
-        made = self.model.card.features  # ty: ignore[unresolved-attribute]
-        if made is None:
-            raise ValueError(
-                "the model's training features do not say how they were made, so features of a new video cannot "
-                "be made alike; pass a feature file instead of a video"
-            )
+        made = self._made()
+        return extract_features(self.backbone, video, settings_of(made), self.device, provenance=made)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The backbone that made the training features, loaded when it is first asked for."""
         if self._backbone is None:
-            self._backbone = backbone_of(made, self.weights)
-        return extract_features(self._backbone, video, settings_of(made), self.device)
+            self._backbone = backbone_of(self._made(), self.weights)
+        return self._backbone
+
+    def _made(self) -> Provenance:
+        if self.card.features is None:
+            raise ValueError(
+                "the model's training features do not say how they were made, so features of a new video "
+                "cannot be made alike; pass a feature file instead of a video"
+            )
+        return self.card.features
 
 
 def settings_of(made: Provenance) -> FeatureSettings:
@@ -78,7 +90,15 @@ def settings_of(made: Provenance) -> FeatureSettings:
 
 def backbone_of(made: Provenance, weights: str | None = None) -> nn.Module:
     """The very backbone that made a track; ValueError when the weights at hand are other ones."""
-    backbone, source = open_backbone(made.backbone, weights or made.weights_source or None)
+    try:
+        backbone, source = open_backbone(made.backbone, weights or made.weights_source or None)
+    except FileNotFoundError as error:
+        if weights:
+            raise
+        raise FileNotFoundError(
+            f"the {made.backbone} that made the model's training features is not here ({error}); "
+            "pass its weights with --weights"
+        ) from None
     if (found := weights_hash(backbone)) != made.weights:
         raise ValueError(
             f"the model was trained on features of {made.backbone} with weights {made.weights}, but {source} "

@@ -6,9 +6,10 @@ frame, where nearness is the cosine distance times the distance in time; what is
 Clusters are replaced by their mean feature and mean time and linked again, until one is left. To get
 exactly K clusters, the level just above K is merged one nearest pair at a time.
 
-Differs from the paper: both factors have a small floor, so frames that look identical link to the
-nearest one in time and clusters with the same mean time are not merged whatever they show. The rule that
-chooses K (`neighbour_silhouette`) and the smoothing of very short runs are ours.
+Differs from the paper: features have length one before they are averaged; both factors have a small floor,
+so frames that look identical link to the nearest one in time, and clusters with the same mean time are not
+merged whatever they show; K may exceed the clusters of the first level. The rule that chooses K where none
+is given (`neighbour_silhouette`) and the smoothing of very short runs are ours.
 
 Legend: T time steps, C channels, N nodes (frames or clusters), K clusters.
 """
@@ -59,15 +60,16 @@ def segment_unsupervised(
         return name_segments(absorb_short_runs(frames, labels, shortest, keep_all=True), track)
 
     at_most = max(1, min(max_segments, steps // shortest))
-    tried = [(np.zeros(steps, dtype=np.int64), LEAST_STRUCTURE)]
-    for count, labels in cut(frames, frame_positions(track), at_most).items():
-        if count > 1:
-            labels = absorb_short_runs(frames, labels, shortest)
-            tried.append((labels, neighbour_silhouette(frames, labels)))
-    best = max(score for _, score in tried)
-    good = [labels for labels, score in tried if score >= NEAR_BEST * best]
-    if best == LEAST_STRUCTURE:
-        good = good[:1]
+    partitions = [
+        absorb_short_runs(frames, labels, shortest)
+        for count, labels in cut(frames, frame_positions(track), at_most).items()
+        if count > 1
+    ]
+    scores = [neighbour_silhouette(frames, labels) for labels in partitions]
+    best = max(scores, default=0.0)
+    if best < LEAST_STRUCTURE:
+        return name_segments(np.zeros(steps, dtype=np.int64), track)
+    good = [labels for labels, score in zip(partitions, scores, strict=True) if score >= NEAR_BEST * best]
     return name_segments(min(good, key=lambda labels: (len(run_starts(labels)), labels.max())), track)
 
 
@@ -85,7 +87,7 @@ class Nodes:
     """Frames or clusters with their mean feature and mean time."""
 
     features: np.ndarray  # (N, C) float32, mean of unit vectors
-    positions: np.ndarray  # (N,) float32, 0 at the first frame and 1 at the last; inf = merged away
+    positions: np.ndarray  # (N,) float32, 0 at the first frame and 1 at the last
     sizes: np.ndarray  # (N,) int64 frames
     time_floor: float  # one step of the video
 
@@ -183,30 +185,30 @@ def cut(frames: np.ndarray, positions: np.ndarray, count: int) -> dict[int, np.n
 
 
 def merge_pairs(nodes: Nodes) -> Iterator[tuple[int, int]]:
-    """Merge the two nearest clusters until one is left; each step gives (kept, gone). Changes `nodes`.
+    """Merge the two nearest clusters until one is left; each step gives (kept, gone).
 
-    Only rows whose neighbour has changed are computed anew, so no N × N matrix is held.
+    Only rows whose neighbour has changed are computed anew, so no N × N matrix is held. That suffices to
+    find the nearest pair: a distance changes with one of its two ends, and the row of that end is new.
     """
+    features, positions, sizes = nodes.features.copy(), nodes.positions.copy(), nodes.sizes.copy()
+    unit = nodes.unit
     nearest, distance = nodes.nearest()
-    for _ in range(len(nodes.sizes) - 1):
+    for _ in range(len(sizes) - 1):
         first = int(distance.argmin())
-        kept, gone = sorted((first, int(nearest[first])))
-        sizes = nodes.sizes[[kept, gone]].astype(np.float32)
-        share = sizes / sizes.sum()
-        nodes.features[kept] = share @ nodes.features[[kept, gone]]
-        nodes.positions[kept] = share @ nodes.positions[[kept, gone]]
-        nodes.sizes[kept] += nodes.sizes[gone]
-        nodes.positions[gone] = distance[gone] = np.inf
+        pair = sorted((first, int(nearest[first])))
+        kept, gone = pair
+        share = (sizes[pair] / sizes[pair].sum()).astype(np.float32)
+        features[kept], positions[kept] = share @ features[pair], share @ positions[pair]
+        unit[kept] = features[kept] / max(float(np.linalg.norm(features[kept])), 1e-12)
+        sizes[kept] += sizes[gone]
+        positions[gone] = distance[gone] = np.inf
         yield kept, gone
 
-        stale = np.flatnonzero((nearest == kept) | (nearest == gone) | (np.arange(len(nearest)) == kept))
-        stale = stale[np.isfinite(nodes.positions[stale])]
-        rows = weighted_distances(nodes.unit, nodes.positions, stale, nodes.time_floor)
-        nearest[stale] = rows.argmin(axis=1)
-        distance[stale] = rows.min(axis=1)
-        from_kept = rows[stale == kept][0]
-        closer = from_kept < distance
-        nearest[closer], distance[closer] = kept, from_kept[closer]
+        stale = np.isin(nearest, pair) & np.isfinite(positions)
+        stale[kept] = True
+        rows = np.flatnonzero(stale)
+        weights = weighted_distances(unit, positions, rows, nodes.time_floor)
+        nearest[rows], distance[rows] = weights.argmin(axis=1), weights.min(axis=1)
 
 
 # -- choosing the number of segments ----------------------------------------------------------------------

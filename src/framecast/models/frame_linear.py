@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class FrameLinearConfig:
 
     def __post_init__(self) -> None:
         if self.median_window and self.median_window % 2 == 0:
-            raise ValueError(f"median_window must be odd, so that a frame is its middle; got {self.median_window}")
+            raise ValueError(f"median_window must be odd, to have a middle frame; got {self.median_window}")
 
 
 class FrameLinear(nn.Module):
@@ -39,14 +40,24 @@ class FrameLinear(nn.Module):
         self.head = nn.Linear(config.feature_dim, config.num_classes)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """mask: (B, T), True = valid; valid frames come first."""
         if self.standardise is not None:
             features = self.standardise(features)
         logits = self.head(self.drop(features.transpose(1, 2))).transpose(1, 2)
         if self.config.median_window and not self.training:
+            if mask is not None:
+                logits = repeat_last(logits, mask)
             logits = moving_median(logits.softmax(1), self.config.median_window).clamp(min=1e-12).log()
         if mask is not None:
             logits = logits * mask[:, None]
         return logits[None]
+
+
+def repeat_last(x: Tensor, mask: Tensor) -> Tensor:
+    """Padded frames of (B, K, T) take the value of the last valid one, as the end of a lone video does."""
+    last = mask.sum(1, keepdim=True) - 1
+    index = torch.arange(x.shape[-1], device=x.device).minimum(last)  # (B, T)
+    return x.gather(-1, index[:, None].expand_as(x))
 
 
 def moving_median(x: Tensor, window: int) -> Tensor:

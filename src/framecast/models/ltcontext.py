@@ -99,12 +99,13 @@ class ContextAttention(nn.Module):
             "num_heads": self.num_heads,
             "mask": mask,
             "dropout": self.dropout if self.training else 0.0,
+            "activation": "gelu",
         }
         if self.window:
             context = windowed_attention(q, k, v, window=self.window, **pattern)
         else:
             context = strided_attention(q, k, v, stride=self.stride, **pattern)
-        return self.proj(F.gelu(context), residual)
+        return self.proj(context, residual)
 
 
 class LTCBlock(nn.Module):
@@ -135,7 +136,7 @@ class Stage(nn.Module):
         self.channel_drop = nn.Dropout1d(c.channel_dropout)
         self.proj_in = nn.Linear(channels_in, width)
         self.blocks = nn.ModuleList(LTCBlock(c, width, c.dilation_base**i) for i in range(c.num_layers))
-        self.proj_out = nn.Linear(width, c.num_classes)
+        self.proj_out = Pointwise(width, c.num_classes)
 
     def forward(self, x: Tensor, previous: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """x (B, C, T), features of the stage before (B, T, D) -> logits (B, K, T), features (B, T, D)."""
@@ -155,7 +156,7 @@ class LTContext(nn.Module):
         self.config = c = config
         self.standardise = Standardise(c.feature_dim) if c.standardise else None
         self.stage1 = Stage(c, c.feature_dim, c.width)
-        self.reduce = nn.Linear(c.width, c.later_width)
+        self.reduce = Pointwise(c.width, c.later_width)
         self.stages = nn.ModuleList(Stage(c, c.num_classes, c.later_width) for _ in range(c.num_stages - 1))
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -132,7 +132,7 @@ OFFICIAL = (
 # Named sizes ----------------------------------------------------------------------------------------
 
 
-@register_model(tags=["segmentation"], paper="https://arxiv.org/abs/1903.01945", params=799_040, system="mstcn")
+@register_model(tags=["segmentation"], paper="https://arxiv.org/abs/1903.01945", params=813_504, system="mstcn")
 def mstcn(**overrides: Any) -> MSTCN:
     """MS-TCN as published: 4 stages of 10 layers, 64 wide."""
     return MSTCN(replace(MSTCNConfig(), **checked_overrides(MSTCNConfig, overrides, "mstcn")))

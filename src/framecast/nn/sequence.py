@@ -7,10 +7,7 @@ Shapes: B batch, T frames, C channels in, D width in, E width out, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framecast.ops import native_library
@@ -27,13 +24,15 @@ class Pointwise(nn.Linear):
 
     def __init__(self, width_in: int, width_out: int, dropout: float = 0.0) -> None:
         super().__init__(width_in, width_out)
-        self.dropout = dropout
+        self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:  # (B, T, D), (B, T, E) -> (B, T, E)
-        dropout = self.dropout if self.training else 0.0
-        if not dropout and native_library.usable(x, self.weight, residual):
+    def forward(
+        self, x: Tensor, residual: Tensor | None = None
+    ) -> Tensor:  # (B, T, D), (B, T, E) -> (B, T, E)
+        dropping = self.drop.training and self.drop.p > 0
+        if not dropping and native_library.usable(x, self.weight, residual):
             return shifted_linear(x, self.weight, self.bias, add=residual, impl="native")
-        y = F.dropout(F.linear(x, self.weight, self.bias), dropout)
+        y = self.drop(super().forward(x))
         return y if residual is None else y + residual
 
 

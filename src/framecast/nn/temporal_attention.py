@@ -17,6 +17,7 @@ from torch import Tensor
 
 from framecast.ops import native_library
 from framecast.ops.span_attention import span_attention
+from framecast.ops.activation import Activation, activate
 
 
 def windowed_attention(
@@ -28,6 +29,7 @@ def windowed_attention(
     window: int,
     mask: Tensor | None = None,
     dropout: float = 0.0,
+    activation: Activation | None = None,
 ) -> Tensor:
     """Frames of window j, [jW, (j+1)W), see the keys of [jW - W/2, jW + 3W/2).
 
@@ -36,11 +38,37 @@ def windowed_attention(
     """
     if window % 2:
         raise ValueError(f"window must be even, since half of it reaches to either side; got {window}")
-    if mask is not None:
-        return _windowed_masked(q, k, v, num_heads, window, mask, dropout)
-    if not dropout and native_library.usable(q, k, v):
-        spans = window_spans(q.shape[0], q.shape[1], window)
-        return span_attention(q, k, v, spans, num_heads=num_heads, out=torch.empty(q.shape), impl="native")
+    if mask is None and not dropout and native_library.usable(q, k, v):
+        spans = _window_spans(q.shape[0], q.shape[1], window)
+        return span_attention(
+            q,
+            k,
+            v,
+            spans,
+            num_heads=num_heads,
+            activation=activation,
+            out=q.new_empty(q.shape),
+            impl="native",
+        )
+    if mask is None:
+        context = _windowed(q, k, v, num_heads, window, dropout)
+    else:
+        context = _windowed_masked(q, k, v, num_heads, window, mask, dropout)
+    return activate(context, activation)
+
+
+@lru_cache(maxsize=16)
+def _window_spans(videos: int, frames: int, window: int) -> Tensor:
+    """(n, 5) rows of `span_attention`."""
+    spans = []
+    for start in range(0, videos * frames, frames):
+        for t in range(0, frames, window):
+            first, stop = max(t - window // 2, 0), min(t + 3 * window // 2, frames)
+            spans.append((start + t, min(window, frames - t), start + first, stop - first, 1))
+    return torch.tensor(spans)
+
+
+def _windowed(q: Tensor, k: Tensor, v: Tensor, num_heads: int, window: int, dropout: float) -> Tensor:
     frames, half = q.shape[1], window // 2
     last = -(-frames // window)  # windows in all
     # Windows 1 .. inner_stop - 1 have all their keys inside the video: one call on strided views.
@@ -52,11 +80,15 @@ def windowed_attention(
     return torch.cat(parts, dim=1)
 
 
-def _border_window(q: Tensor, k: Tensor, v: Tensor, j: int, num_heads: int, window: int, dropout: float) -> Tensor:
+def _border_window(
+    q: Tensor, k: Tensor, v: Tensor, j: int, num_heads: int, window: int, dropout: float
+) -> Tensor:
     """A window at either end of the video sees only the keys that exist."""
     queries = slice(j * window, (j + 1) * window)
     keys = slice(max(j * window - window // 2, 0), j * window + 3 * window // 2)
-    q, k, v = (rearrange(x, "b t (h d) -> b h t d", h=num_heads) for x in (q[:, queries], k[:, keys], v[:, keys]))
+    q, k, v = (
+        rearrange(x, "b t (h d) -> b h t d", h=num_heads) for x in (q[:, queries], k[:, keys], v[:, keys])
+    )
     return rearrange(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout), "b h t d -> b t (h d)")
 
 
@@ -100,14 +132,41 @@ def strided_attention(
     stride: int,
     mask: Tensor | None = None,
     dropout: float = 0.0,
+    activation: Activation | None = None,
 ) -> Tensor:
     """Frame t sees every frame t' with t' = t (mod G): sparse, but over the whole video.
 
     mask: (B, T), True = valid, None = all valid. Frames that see no valid key give zeros.
     """
     if mask is None and not dropout and native_library.usable(q, k, v):
-        spans = class_spans(q.shape[0], q.shape[1], stride)
-        return span_attention(q, k, v, spans, num_heads=num_heads, out=torch.empty(q.shape), impl="native")
+        spans = _class_spans(q.shape[0], q.shape[1], stride)
+        return span_attention(
+            q,
+            k,
+            v,
+            spans,
+            num_heads=num_heads,
+            activation=activation,
+            out=q.new_empty(q.shape),
+            impl="native",
+        )
+    return activate(_strided(q, k, v, num_heads, stride, mask, dropout), activation)
+
+
+@lru_cache(maxsize=16)
+def _class_spans(videos: int, frames: int, stride: int) -> Tensor:
+    """(n, 5) rows of `span_attention`."""
+    spans = []
+    for start in range(0, videos * frames, frames):
+        for r in range(min(stride, frames)):
+            members = len(range(r, frames, stride))
+            spans.append((start + r, members, start + r, members, stride))
+    return torch.tensor(spans)
+
+
+def _strided(
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, stride: int, mask: Tensor | None, dropout: float
+) -> Tensor:
     frames = q.shape[1]
     right = -frames % stride
 
@@ -149,27 +208,3 @@ def _attend_seen(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, dropout: float) 
     q_, k_, v_, allowed_ = merged
     out = F.scaled_dot_product_attention(q_, k_, v_, attn_mask=allowed_, dropout_p=dropout)
     return out.unflatten(0, q.shape[:2]) * some[:, :, None, None, None]
-
-
-@lru_cache(maxsize=16)
-def window_spans(videos: int, frames: int, window: int) -> Tensor:
-    return torch.tensor(
-        [
-            (b * frames + t, min(window, frames - t), b * frames + first, min(t + 3 * window // 2, frames) - first, 1)
-            for b in range(videos)
-            for t in range(0, frames, window)
-            for first in (max(t - window // 2, 0),)
-        ]
-    )
-
-
-@lru_cache(maxsize=16)
-def class_spans(videos: int, frames: int, stride: int) -> Tensor:
-    return torch.tensor(
-        [
-            (b * frames + r, n, b * frames + r, n, stride)
-            for b in range(videos)
-            for r in range(min(stride, frames))
-            for n in (-(-(frames - r) // stride),)
-        ]
-    )

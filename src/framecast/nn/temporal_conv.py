@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framecast.ops.shifted_linear import ACTIVATIONS, Activation, shifted_linear
+from framecast.ops.activation import Activation, activate
+from framecast.ops.shifted_linear import shifted_linear
 
 
 class DilatedConv(nn.Module):
@@ -29,8 +30,7 @@ class DilatedConv(nn.Module):
             shifts = (-self.dilation, 0, self.dilation)
             return shifted_linear(x, self.weight, self.bias, shifts=shifts, activation=self.activation)
         y = F.conv1d(x.transpose(1, 2), self.weight, self.bias, padding=self.dilation, dilation=self.dilation)
-        y = y.transpose(1, 2)
-        return y if self.activation is None else ACTIVATIONS[self.activation](y)
+        return activate(y.transpose(1, 2), self.activation)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, dilation={self.dilation}"

@@ -73,7 +73,7 @@ class Block(nn.Module):
         self.attn = SelfAttention(width, num_heads, qkv_bias=qkv_bias)
         self.ls1 = LayerScale(width) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = Mlp(width, int(width * mlp_ratio), gelu)
+        self.mlp = Mlp(width, round(width * mlp_ratio), gelu)
         self.ls2 = LayerScale(width) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 

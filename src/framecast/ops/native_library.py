@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from ctypes import c_char_p, c_float, c_int, c_int64, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -20,13 +20,19 @@ PATH = Path(__file__).parent / "native" / "framecast_native.so"
 
 _SIGNATURES: dict[str, tuple[type | None, Sequence[type]]] = {
     "framecast_instruction_set": (c_char_p, ()),
-    "framecast_span_attention": (c_int, (*(c_void_p, c_int64) * 4, *(c_int64,) * 3, c_float, c_void_p, *(c_int64,) * 2)),
+    "framecast_span_attention": (
+        c_int,
+        (*(c_void_p, c_int64) * 4, *(c_int64,) * 3, c_void_p, *(c_int64,) * 3),
+    ),
     "framecast_shifted_linear": (
         c_int,
         (c_void_p, c_int64, *(c_void_p,) * 3, c_int64, c_void_p, *(c_int64,) * 6, c_void_p, *(c_int64,) * 2),
     ),
 }
-_PROBLEMS = {1: ValueError("a span reaches outside the rows"), 2: MemoryError("no memory for a kernel's scratch")}
+_PROBLEMS = {
+    1: ValueError("a span reaches outside the rows"),
+    2: MemoryError("no memory for a kernel's scratch"),
+}
 
 
 @cache
@@ -61,7 +67,8 @@ def usable(*tensors: Tensor | None) -> bool:
         not torch.is_grad_enabled()
         and load()[0] is not None
         and all(
-            t is None or (type(t) in (Tensor, nn.Parameter) and t.dtype == torch.float32 and t.device.type == "cpu")
+            t is None
+            or (type(t) in (Tensor, nn.Parameter) and t.dtype == torch.float32 and t.device.type == "cpu")
             for t in tensors
         )
         and not torch.compiler.is_compiling()

@@ -9,14 +9,10 @@ from collections.abc import Sequence
 from ctypes import c_int64
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from framecast.ops import native_library
-
-Activation = Literal["gelu", "relu"]
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
-_CODES = {None: 0, "gelu": 1, "relu": 2}
+from framecast.ops.activation import CODES, Activation, activate
 
 
 def shifted_linear(
@@ -60,13 +56,18 @@ def shifted_linear(
         width,
         len(shifts),
         (c_int64 * len(shifts))(*shifts),
-        _CODES[activation],
+        CODES[activation],
     )
     return out
 
 
 def _reference(
-    x: Tensor, weight: Tensor, bias: Tensor | None, shifts: Sequence[int], activation: str | None, add: Tensor | None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    shifts: Sequence[int],
+    activation: Activation | None,
+    add: Tensor | None,
 ) -> Tensor:
     """One matrix product per tap, added up in place."""
     videos, frames, _ = x.shape
@@ -76,6 +77,5 @@ def _reference(
         if abs(shift) < frames:
             reached = y[:, max(-shift, 0) : frames - max(shift, 0)]
             reached.baddbmm_(x[:, max(shift, 0) : frames + min(shift, 0)], tap.expand(videos, -1, -1))
-    if activation is not None:
-        y = ACTIVATIONS[activation](y)
+    y = activate(y, activation)
     return y if add is None else y + add

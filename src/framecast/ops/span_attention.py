@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from framecast.ops import native_library
+from framecast.ops.activation import CODES, Activation, activate
 
 
 def span_attention(
@@ -22,10 +23,13 @@ def span_attention(
     spans: Tensor,
     *,
     num_heads: int,
+    activation: Activation | None = None,
     out: Tensor | None = None,
     impl: Literal["auto", "reference", "native"] = "auto",
 ) -> Tensor:
-    """Softmax attention of each span's queries over its keys; q, k, v and the answer are (B, T, H * d).
+    """activation(softmax(q k^T / sqrt(d)) v) of each span's queries over its keys.
+
+    q, k, v and the answer: (B, T, H * d).
 
     spans: int64 (n, 5) on the CPU, a row each: first query, number of queries, first key, number of keys, and the
     step from one to the next. Frames count through the batch: frame t of video b is b * T + t.
@@ -37,24 +41,25 @@ def span_attention(
         impl = "native" if native_library.usable(q, k, v, out) else "reference"
     answer = torch.zeros_like(q, memory_format=torch.contiguous_format) if out is None else out
     if impl == "reference":
-        return _reference(q, k, v, spans, num_heads, answer)
+        return _reference(q, k, v, spans, num_heads, activation, answer)
     q_rows, k_rows, v_rows, spans = *map(native_library.rows, (q, k, v)), spans.contiguous()
     out_rows = answer.view(-1, answer.shape[-1])
-    width = q.shape[-1] // num_heads
     native_library.call(
         "span_attention",
         *(number for x in (q_rows, k_rows, v_rows, out_rows) for number in (x.data_ptr(), x.stride(0))),
         len(q_rows),
         num_heads,
-        width,
-        width**-0.5,
+        q.shape[-1] // num_heads,
         spans.data_ptr(),
         len(spans),
+        CODES[activation],
     )
     return answer
 
 
-def _reference(q: Tensor, k: Tensor, v: Tensor, spans: Tensor, num_heads: int, out: Tensor) -> Tensor:
+def _reference(
+    q: Tensor, k: Tensor, v: Tensor, spans: Tensor, num_heads: int, activation: Activation | None, out: Tensor
+) -> Tensor:
     q, k, v = (rearrange(x, "b t (h d) -> h (b t) d", h=num_heads) for x in (q, k, v))
     rows = out.view(-1, out.shape[-1])
     for first_query, queries, first_key, keys, step in spans.tolist():
@@ -63,5 +68,5 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, spans: Tensor, num_heads: int, o
         if min(first_query, first_key) < 0 or max(asking.stop, seen.stop) - step >= len(rows):
             raise ValueError("a span reaches outside the rows")
         context = F.scaled_dot_product_attention(q[:, asking], k[:, seen], v[:, seen])
-        rows[asking] = rearrange(context, "h n d -> n (h d)")
+        rows[asking] = activate(rearrange(context, "h n d -> n (h d)"), activation)
     return out

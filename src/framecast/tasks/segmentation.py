@@ -7,17 +7,18 @@ Shapes: B batch, C channels, T frames, K classes, S stages.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from framecast.checkpoints import card_of
 from framecast.data.segmentation import SegmentationData
 from framecast.metrics.protocols import get_protocol
 from framecast.metrics.segmentation import SegmentationMetrics
-from framecast.registry import create_model
+from framecast.registry import create_model, find
 from framecast.structures import FeatureTrack, Provenance, Segments
 from framecast.tasks.segmentation_augment import Augmentation, Augmented
 from framecast.tasks.segmentation_loss import smoothed_cross_entropy
@@ -45,11 +46,15 @@ class SegmentationTask:
         self.model_name, self.model_config = model, dict(model_config or {})
         self.smoothing, self.clip, self.average = smoothing, clip, average
         for key, value in (("num_classes", len(train_data.classes)), ("feature_dim", train_data.feature_dim)):
-            if self.model_config.setdefault(key, value) != value:
+            if (given := self.model_config.setdefault(key, value)) != value:
                 raise ValueError(
-                    f"model.config.{key} is {self.model_config[key]} but the data in {train_data.folder.root} "
-                    f"has {value}; leave {key} out, it is read from the data"
+                    f"model.config.{key} is {given} but the data in {train_data.folder.root} has {value}; "
+                    f"leave {key} out, it is read from the data"
                 )
+        if "segmentation" not in find("model", model).tags:
+            raise ValueError(f"{model} is no segmentation model; `framecast list` shows which are")
+        with torch.device("meta"):  # what is wrong with the settings is said before a run folder is made
+            create_model(model, **self.model_config)
 
     def build_model(self) -> nn.Module:
         model = create_model(self.model_name, **self.model_config)
@@ -99,31 +104,34 @@ class SegmentationTask:
             "features": provenance.to_json() if provenance else None,
             "sample_rate": data.sample_rate,
             "source": f"trained on {data.layout} features of {len(data)} videos",
-            "protocols": data.protocols,
+            "notes": {"protocols": data.protocols},
         }
 
 
 def predict_frames(model: nn.Module, features: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Class of every frame (T,) and class probabilities (K, T) from the last stage, for features (C, T)."""
     device = next(model.parameters()).device
-    x = torch.as_tensor(np.asarray(features), dtype=torch.float32, device=device)
+    x = torch.from_numpy(np.array(features, dtype=np.float32)).to(device)  # a copy: files are mapped read-only
     with torch.inference_mode():
         probabilities = model(x[None])[-1, 0].float().softmax(0)
     return probabilities.argmax(0).cpu().numpy(), probabilities.cpu().numpy()
 
 
 def segment_track(model: nn.Module, track: FeatureTrack, video: str = "") -> Segments:
-    """Segments of a video from its feature track; the track must be made as the model's training features were.
+    """Segments of a video from its feature track, which must be made as the model's training features were.
 
     Raises ValueError where the width or the provenance of the track is another one.
     """
-    card = model.card
-    check_features(card.features, track, wanted_dim=model.config.feature_dim)  # ty: ignore
-    rate = card.sample_rate
-    labels, probabilities = predict_frames(model, track.values[:, ::rate])
-    labels, probabilities = (np.repeat(x, rate, axis=-1)[..., : len(track)] for x in (labels, probabilities))
+    card = card_of(model)
+    check_features(card.features, track, wanted_dim=cast(Any, model).config.feature_dim)
+    labels, probabilities = predict_frames(model, track.values[:, :: card.sample_rate])
+    repeated = np.arange(len(track)) // card.sample_rate
     return Segments.from_frames(
-        labels, tuple(card.classes), video=video or track.source, times=track.times, frame_probs=probabilities
+        labels[repeated],
+        card.classes,
+        video=video or track.source,
+        times=track.times,
+        frame_probs=probabilities[:, repeated],
     )
 
 

@@ -35,7 +35,8 @@ class Augmentation:
         if self.channel_drop:
             dropped = (torch.rand(len(features)) < self.channel_drop).numpy()
             features = np.where(dropped[:, None], features.mean(1, keepdims=True), features)
-        return {**sample, "features": features.astype(np.float32), "labels": sample["labels"][frames], "times": None}
+        changed = {"features": features.astype(np.float32), "labels": sample["labels"][frames], "times": None}
+        return sample | changed
 
     def chosen_frames(self, num_frames: int) -> np.ndarray:
         """Indices of the frames that the changed video shows, in order; repeats slow it down."""

@@ -32,7 +32,11 @@ def smoothed_cross_entropy(
     log_probs = logits.log_softmax(2)
     target = targets.expand(len(logits), -1, -1)
     entropy = F.nll_loss(
-        log_probs.flatten(0, 1), target.flatten(0, 1), class_weights, ignore_index=ignore_index, reduction="none"
+        log_probs.flatten(0, 1),
+        target.flatten(0, 1),
+        class_weights,
+        ignore_index=ignore_index,
+        reduction="none",
     ).unflatten(0, logits.shape[:2])  # (S, B, T)
     jumps = (log_probs[..., 1:] - log_probs[..., :-1].detach()).square().clamp(max=clip)  # (S, B, K, T - 1)
     if average == "frames":
@@ -47,4 +51,3 @@ def smoothed_cross_entropy(
         smoothness = ((jumps * pairs).sum(dim=(2, 3)) / count).mean(1).sum()
     loss = cross_entropy + smoothing * smoothness
     return loss, {"cross_entropy": cross_entropy.detach(), "smoothness": smoothness.detach()}
-

@@ -231,13 +231,14 @@ def load_rng(path: Path, world: World) -> bool:
 def training_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer, averages: AveragedWeights | None
 ) -> dict[str, Tensor]:
-    """Everything that training changes, by name: model.*, optim.PARAMETER.*, ema.*"""
+    """Everything that training changes, by name: model.*, optim.PARAMETER.*, ema.*, updates.ema"""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"optim.{name}.{key}"] = value
     if averages is not None:
+        tensors["updates.ema"] = averages.updates
         tensors.update({f"ema.{name}": value for name, value in averages.weights.items()})
     return tensors
 

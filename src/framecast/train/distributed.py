@@ -43,15 +43,15 @@ class World:
 @contextmanager
 def start_world(device: str | torch.device | None = None) -> Generator[World]:
     """Join the other processes, if there are any, and leave them at the end; may be nested."""
-    rank, size, local_rank = _place()
+    rank, size, local_rank, meeting = _place()
     chosen = _device(device, local_rank)
     ours = size > 1 and not dist.is_initialized()
     if ours:
-        os.environ.setdefault("RANK", str(rank))
-        os.environ.setdefault("WORLD_SIZE", str(size))
         bound = chosen if chosen.type == "cuda" else None
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT, device_id=bound)
+        dist.init_process_group(
+            backend, meeting, rank=rank, world_size=size, timeout=TIMEOUT, device_id=bound
+        )
     try:
         yield World(rank, size, chosen)
     finally:
@@ -59,28 +59,27 @@ def start_world(device: str | torch.device | None = None) -> Generator[World]:
             dist.destroy_process_group()
 
 
-def _place() -> tuple[int, int, int]:
-    """(rank, world size, local rank) from the environment."""
+def _place() -> tuple[int, int, int, str]:
+    """(rank, world size, local rank, address to meet at) from the environment."""
     env = os.environ
+    local_rank = int(env.get("LOCAL_RANK", env.get("SLURM_LOCALID", 0)))
     if dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size(), int(env.get("LOCAL_RANK", 0))
+        return dist.get_rank(), dist.get_world_size(), local_rank, ""
     if "WORLD_SIZE" in env:
-        rank, size = int(env.get("RANK", 0)), int(env["WORLD_SIZE"])
-        return rank, size, int(env.get("LOCAL_RANK", rank))
+        return int(env.get("RANK", 0)), int(env["WORLD_SIZE"]), local_rank, "env://"
     # Only srun sets SLURM_STEP_NUM_TASKS; the batch script alone has SLURM_NTASKS, but is one process.
     size = int(env.get("SLURM_STEP_NUM_TASKS", 1))
     if size == 1:
-        return 0, 1, 0
-    job = int(env.get("SLURM_JOB_ID", 0))
-    env.setdefault("MASTER_PORT", str(20000 + job % 20000))
-    if int(env.get("SLURM_STEP_NUM_NODES", 1)) == 1:
-        env.setdefault("MASTER_ADDR", "127.0.0.1")
-    if "MASTER_ADDR" not in env:
+        return 0, 1, 0, ""
+    one_node = int(env.get("SLURM_STEP_NUM_NODES", 1)) == 1
+    address = env.get("MASTER_ADDR", "127.0.0.1" if one_node else "")
+    port = env.get("MASTER_PORT", str(20000 + int(env.get("SLURM_JOB_ID", 0)) % 20000))
+    if not address:
         raise ValueError(
             "several Slurm nodes need MASTER_ADDR; put this before srun: "
             'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
         )
-    return int(env["SLURM_PROCID"]), size, int(env["SLURM_LOCALID"])
+    return int(env["SLURM_PROCID"]), size, local_rank, f"tcp://{address}:{port}"
 
 
 def _device(wanted: str | torch.device | None, local_rank: int) -> torch.device:
@@ -145,6 +144,21 @@ def gradients_not_shared(model: nn.Module, *, last: bool) -> AbstractContextMana
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(last)
     return nullcontext()
+
+
+@contextmanager
+def whole_weights(model: nn.Module) -> Generator[None]:
+    """Inside, a sharded model is whole on every process, which may then call it as often as it likes."""
+    shards = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for module in shards:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in shards:
+            module.reshard()
+            module.set_reshard_after_forward(True, recurse=False)
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:

@@ -199,10 +199,12 @@ class Trainer:
                 if result.stop or self._due(recipe.save_every, recipe.save_every_steps):
                     self._save_checkpoint()
                 if result.stop and progress.step < self.total:
-                    raise Requeue(
+                    stopped = Requeue(
                         f"stopped by a signal after step {progress.step} of {self.total}, saved in "
                         f"{self.folder}; start the same command again to go on"
                     )
+                    say(self.world, str(stopped))
+                    raise stopped
         return self._finish()
 
     @property
@@ -271,9 +273,9 @@ class Trainer:
         with self._averaged(), rng_untouched(), torch.no_grad():
             seed_everything(recipe.seed, EVALUATION, self.world.rank)
             self.model.eval()
-            metrics = {
-                key: float(value) for key, value in self.task.evaluate(self.model, self.world.device).items()
-            }
+            with distributed.whole_weights(self.model):
+                scores = self.task.evaluate(self.model, self.world.device)
+            metrics = {key: float(value) for key, value in scores.items()}
             self.model.train()
             epoch = self.plan.epoch_of(progress.step - 1) + 1
             progress.last = {"step": progress.step, "epoch": epoch, "metrics": metrics}

@@ -63,20 +63,25 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 class AveragedWeights:
     """Exponential moving average of parameters; buffers such as running statistics are copied.
 
-    a ← decay · a + (1 − decay) · w after every optimiser step. Works on whole and on sharded tensors.
+    a ← d · a + (1 − d) · w after every optimiser step, d = min(decay, (1 + n) / (10 + n)) in step n, so
+    that the random start is soon forgotten. Works on whole and on sharded tensors.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
+        self.updates = torch.zeros((), dtype=torch.int64)  # n
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
+        done = int(self.updates)
+        decay = min(self.decay, (1 + done) / (10 + done))
+        self.updates += 1
         parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         for name, value in model.state_dict().items():
             average = local(self.weights[name])
             if name in parameters and value.is_floating_point():
-                average.lerp_(local(value), 1 - self.decay)
+                average.lerp_(local(value), 1 - decay)
             else:
                 average.copy_(local(value))
 

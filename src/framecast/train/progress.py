@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -38,7 +39,7 @@ class Progress:
                 f"select={select!r} is no metric of this task{did_you_mean(select, metrics)}; it measures "
                 f"{', '.join(metrics)}"
             )
-        if self.best is None:
+        if self.best is None or math.isnan(self.best["metrics"][select]):
             return True
         sign = 1 if mode == "max" else -1
         return sign * metrics[select] > sign * self.best["metrics"][select]

@@ -109,7 +109,7 @@ class Recipe(Settings):
     batch_size: int = Field(1, ge=1)  # samples per optimiser step, over all processes
     accumulate: int = Field(1, ge=1)  # micro-batches that a process cuts its share into
     clip_norm: float | None = Field(None, gt=0)  # largest 2-norm of the whole gradient
-    ema_decay: float | None = Field(None, gt=0, lt=1)  # evaluate and keep averaged weights
+    ema_decay: float | None = Field(None, gt=0, lt=1)  # evaluate and keep averaged weights; faster at first
     nonfinite: Literal["stop", "skip"] = "stop"  # what to do when loss or gradient is not finite
 
     precision: Literal["float32", "bf16"] = "float32"

@@ -180,7 +180,8 @@ class _Command:
         """Exit code of the command, 0 or 75."""
         from submitit.helpers import TorchDistributedEnvironment
 
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
+        # overwrite: the job may have been submitted from inside another one
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         self.process = subprocess.Popen(self.command)
         while self.process.poll() is None:
             time.sleep(0.2)

@@ -42,7 +42,10 @@ class Task(Protocol):
         ...
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Metrics on `eval_data`, the same on all processes; the model is in evaluation mode."""
+        """Metrics on `eval_data`, the same on all processes, which may share the work.
+
+        The model is plain and in evaluation mode, gradients are off.
+        """
         ...
 
     def card(self) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class Page:
             va="center_baseline" if "\n" not in text else "center",
             linespacing=LINE_HEIGHT,
             parse_math=False,
+            usetex=False,  # a user's matplotlib settings must not send file names through LaTeX
         )
 
     def picture(self, x: float, y: float, width: float, height: float, image: np.ndarray) -> None:
@@ -120,7 +121,7 @@ class Page:
     def save(self, path: str | Path) -> Path:
         """Write a PNG."""
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": "framecast"})
+        self.canvas.print_png(buffer, metadata={"Software": "framecast"})
         return write_whole(path, buffer.getvalue())
 
 

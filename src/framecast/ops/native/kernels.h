@@ -14,15 +14,15 @@ struct Span {
   int64_t first_query, queries, first_key, keys, step;
 };
 
+enum Activation : int64_t { NONE = 0, GELU = 1, RELU = 2 };
+
 struct Attention {
   const float *query, *key, *value;
   float* out;
   int64_t query_row, key_row, value_row, out_row;  // numbers from one row to the next
   int64_t heads, width;                            // of one head
-  float scale;
+  int64_t activation;                              // of the answer
 };
-
-enum Activation : int64_t { NONE = 0, GELU = 1, RELU = 2 };
 
 // out[t] = activation(bias + sum_j weight_j x[t + shift_j]) + add[t] over the frames of one video.
 struct Linear {

@@ -79,15 +79,15 @@ const char* framecast_instruction_set() { return kernels().name; }
 // query, key, value, out: (rows, heads * width); spans: (number, 5) as in struct Span.
 int framecast_span_attention(const float* query, int64_t query_row, const float* key, int64_t key_row,
                              const float* value, int64_t value_row, float* out, int64_t out_row, int64_t rows,
-                             int64_t heads, int64_t width, float scale, const Span* spans, int64_t number,
-                             int64_t threads) try {
+                             int64_t heads, int64_t width, const Span* spans, int64_t number,
+                             int64_t activation, int64_t threads) try {
   constexpr int64_t QUERIES = 256;  // of one piece: many enough to gather keys and values for, few enough to share
   struct Piece {
     const Span* span;
     int64_t first, last;
   };
   const Kernels& k = kernels();
-  const Attention attention{query, key, value, out, query_row, key_row, value_row, out_row, heads, width, scale};
+  const Attention attention{query, key, value, out, query_row, key_row, value_row, out_row, heads, width, activation};
   std::vector<Piece> pieces;
   double pairs = 0.0;
   int64_t scratch = 0;

@@ -50,8 +50,7 @@ struct Frames {
   }
 
   void finish(int64_t frame, int n, Vector y) const {
-    if (l.activation == framecast::GELU) y = gelu(y);
-    if (l.activation == framecast::RELU) y = y > 0.0f ? y : Vector{};
+    y = activate(y, l.activation);
     float* out = l.out + frame * l.out_row + column + n * LANES;
     const float* add = l.add ? l.add + frame * l.add_row + column + n * LANES : nullptr;
     if ((n + 1) * LANES <= columns) {

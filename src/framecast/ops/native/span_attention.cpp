@@ -56,7 +56,7 @@ void gather(const float* from, int64_t row, int64_t rows, int64_t width, float s
 
 // One tile of up to PANEL queries of one head against all keys; rows are `row` numbers apart.
 void attend_tile(const float* query, int64_t query_row, float* out, int64_t out_row, int64_t queries,
-                 const float* keys, const float* values, int64_t count, int64_t width, float* scratch) {
+                 const float* keys, const float* values, int64_t count, int64_t width, int64_t activation, float* scratch) {
   float* q = scratch;  // (width, PANEL)
   float* sums = q + width * PANEL;
   float* scores = sums + width * PANEL;  // (BLOCK, PANEL)
@@ -87,7 +87,7 @@ void attend_tile(const float* query, int64_t query_row, float* out, int64_t out_
   for (int64_t c = 0; c < width; ++c)
     for (int n = 0; n < 2; ++n) {
       float* at = sums + c * PANEL + n * LANES;
-      store(at, load(at) / total[n]);
+      store(at, activate(load(at) / total[n], activation));
     }
   transpose(sums, PANEL, width, queries, out, out_row);
 }
@@ -107,12 +107,12 @@ void attend(const Attention& a, const Span& span, int64_t first, int64_t last, f
   float* rest = values + span.keys * a.width;
   for (int64_t head = 0; head < a.heads; ++head) {
     const int64_t channel = head * a.width;
-    gather(a.key + span.first_key * a.key_row + channel, span.step * a.key_row, span.keys, a.width, a.scale * LOG2_E, keys);
+    gather(a.key + span.first_key * a.key_row + channel, span.step * a.key_row, span.keys, a.width, LOG2_E / __builtin_sqrtf(static_cast<float>(a.width)), keys);
     gather(a.value + span.first_key * a.value_row + channel, span.step * a.value_row, span.keys, a.width, 1.0f, values);
     for (int64_t i = first; i < last; i += PANEL) {
       const int64_t row = span.first_query + i * span.step;
       attend_tile(a.query + row * a.query_row + channel, span.step * a.query_row, a.out + row * a.out_row + channel,
-                  span.step * a.out_row, last - i < PANEL ? last - i : PANEL, keys, values, span.keys, a.width, rest);
+                  span.step * a.out_row, last - i < PANEL ? last - i : PANEL, keys, values, span.keys, a.width, a.activation, rest);
     }
   }
 }

@@ -2,7 +2,7 @@
 // made of, and the two functions that they need. GCC's vector extensions, which clang knows as well.
 #pragma once
 
-#include <cstdint>
+#include "kernels.h"
 
 namespace {
 
@@ -125,6 +125,12 @@ inline Vector gelu(Vector x) {
   p = p * t + 1.3594998e-1f;
   const Vector inside = x * (x * p + 0.5f);
   return x > 5.2f ? x : x < -5.2f ? Vector{} : inside;
+}
+
+inline Vector activate(Vector x, int64_t activation) {
+  if (activation == framecast::GELU) return gelu(x);
+  if (activation == framecast::RELU) return x < 0.0f ? Vector{} : x;
+  return x;
 }
 
 }  // namespace

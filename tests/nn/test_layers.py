@@ -1,0 +1,105 @@
+"""Attention, the Transformer's parts, positions and feature statistics against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from framecast.nn.attention import SelfAttention
+from framecast.nn.embeddings import PatchEmbed, resample_positions
+from framecast.nn.standardise import Standardise
+from framecast.nn.transformer import Block, DropPath, LayerScale, Mlp
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def test_attention_is_softmax_of_scaled_products() -> None:
+    layer = SelfAttention(12, 3).double()
+    x = torch.randn(2, 7, 12, dtype=torch.float64)
+    q, k, v = layer.qkv(x).chunk(3, dim=-1)
+    heads = []
+    for h in range(3):
+        part = slice(4 * h, 4 * h + 4)
+        weights = (q[..., part] @ k[..., part].transpose(1, 2) / 2).softmax(-1)
+        heads.append(weights @ v[..., part])
+    assert_close(layer(x), layer.proj(torch.cat(heads, dim=-1)))
+
+
+def test_attention_follows_a_permutation_of_its_tokens() -> None:
+    layer, x, order = SelfAttention(12, 3), torch.randn(1, 7, 12), torch.randperm(7)
+    assert_close(layer(x[:, order]), layer(x)[:, order])
+
+
+def test_width_must_divide_into_heads() -> None:
+    with pytest.raises(ValueError, match="width 10 is not a multiple of num_heads 3"):
+        SelfAttention(10, 3)
+
+
+def test_gelus_differ_a_little() -> None:
+    exact, tanh = Mlp(8, 16), Mlp(8, 16, "tanh")
+    tanh.load_state_dict(exact.state_dict())
+    x = torch.randn(50, 8)
+    difference = (exact(x) - tanh(x)).abs().max()
+    assert 0 < difference < 1e-3
+
+
+def test_layer_scale_at_zero_leaves_the_residual_alone() -> None:
+    block = Block(12, 3, layer_scale=True)
+    for scale in (block.ls1, block.ls2):
+        assert isinstance(scale, LayerScale)
+        torch.nn.init.zeros_(scale.gamma)
+    x = torch.randn(2, 5, 12)
+    assert torch.equal(block(x), x)
+
+
+def test_drop_path_keeps_the_mean_and_drops_whole_samples() -> None:
+    drop = DropPath(0.25)
+    x = torch.ones(4000, 3)
+    out = drop(x)
+    assert out.mean() == pytest.approx(1, abs=0.05)
+    assert set(out.unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert (out == out[:, :1]).all()
+    assert torch.equal(drop.eval()(x), x)
+
+
+def test_patches_come_row_by_row() -> None:
+    embed = PatchEmbed(2, 1, channels=1)
+    with torch.no_grad():
+        embed.proj.weight.fill_(0.25)
+        embed.proj.bias.zero_()
+        image = torch.arange(6.0).reshape(2, 3).repeat_interleave(2, 0).repeat_interleave(2, 1)
+        assert embed(image[None, None])[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear", "nearest"])
+def test_resampled_positions(mode: str) -> None:
+    table = torch.randn(1, 1 + 12, 5)
+    assert resample_positions(table, (3, 4), (3, 4), num_prefix=1, mode=mode) is table
+    larger = resample_positions(table, (3, 4), (6, 8), num_prefix=1, mode=mode)
+    assert larger.shape == (1, 1 + 48, 5)
+    assert torch.equal(larger[:, :1], table[:, :1])
+    constant = resample_positions(torch.ones(1, 13, 5), (3, 4), (5, 2), num_prefix=1, mode=mode)
+    assert_close(constant, torch.ones(1, 11, 5))
+
+
+class TestStandardise:
+    def test_training_features_get_mean_0_and_deviation_1(self) -> None:
+        rng = np.random.default_rng(0)
+        tracks = [rng.normal(3, 5, size=(4, n)).astype(np.float32) for n in (10, 30, 7)]
+        layer = Standardise(4)
+        layer.fit(tracks)
+        out = layer(torch.from_numpy(np.concatenate(tracks, axis=1))[None])[0]
+        assert_close(out.mean(1), torch.zeros(4), atol=1e-5, rtol=0)
+        assert_close(out.std(1, correction=0), torch.ones(4), atol=1e-5, rtol=0)
+
+    def test_a_channel_that_never_changes_is_only_shifted(self) -> None:
+        layer = Standardise(2)
+        layer.fit([np.stack([np.full(9, 1e4), np.arange(9.0)])])
+        out = layer(torch.tensor([[[1e4, 1e4 + 1], [4.0, 4.0]]]))
+        assert_close(out[0, 0], torch.tensor([0.0, 1.0]))
+        assert_close(out[0, 1], torch.zeros(2))

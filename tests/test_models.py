@@ -1,0 +1,241 @@
+"""Every registered model builds, runs, learns, is saved and exported; registering one is enough.
+
+Models are shrunk by the names of their settings (`SMALL`) and fed by their tags (`inputs_of`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+import framecast as fc
+from framecast.checkpoints import ModelCard, card_of
+from framecast.registry import Entry, find
+from framecast.structures import Provenance
+
+SMALL = {
+    "num_classes": 5,
+    "feature_dim": 12,
+    "num_stages": 2,
+    "num_layers": 2,
+    "depth": 2,
+    "width": 48,
+    "num_heads": 3,
+    "patch_size": 8,
+    "image_size": 32,
+    "window": 8,
+    "stride": 4,
+}
+VIDEOS, FRAMES = 3, 37
+LENGTHS = torch.tensor([37, 20, 9])
+
+
+def tagged(tag: str) -> list[str]:
+    return [name for name in fc.list_models() if tag in find("model", name).tags]
+
+
+every_model = pytest.mark.parametrize("name", fc.list_models())
+
+
+@cache
+def on_meta(name: str) -> Any:
+    with torch.device("meta"):
+        return fc.create_model(name)
+
+
+def small(name: str, **config: Any) -> Any:
+    """A small model of that name with weights that are far from any special value."""
+    default = on_meta(name).config
+    settings = {key: value for key, value in SMALL.items() if getattr(default, key, 0)}
+    torch.manual_seed(0)
+    model = fc.create_model(name, **settings | config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def inputs_of(entry: Entry) -> tuple[Tensor, ...]:
+    """A batch as the model's kind takes it; sequences come with a mask."""
+    torch.manual_seed(1)
+    if "image" in entry.tags:
+        return (torch.randn(VIDEOS, 3, 32, 32),)
+    assert "segmentation" in entry.tags, f"say here what models with the tags {entry.tags} take"
+    mask = torch.arange(FRAMES) < LENGTHS[:, None]
+    return torch.randn(VIDEOS, 12, FRAMES) * mask[:, None], mask
+
+
+def documented_shape(entry: Entry, model: Any) -> tuple[int, ...]:
+    c = model.config
+    if "image" in entry.tags:
+        return (VIDEOS, c.num_classes or c.width)
+    return (getattr(c, "num_stages", 1), VIDEOS, c.num_classes, FRAMES)
+
+
+@every_model
+def test_parameter_count_is_the_stated_one(name: str) -> None:
+    assert sum(p.numel() for p in on_meta(name).parameters()) == find("model", name).params
+
+
+@every_model
+def test_output_has_the_documented_shape(name: str) -> None:
+    model, entry = small(name), find("model", name)
+    with torch.inference_mode():
+        out = model(*inputs_of(entry))
+    assert tuple(out.shape) == documented_shape(entry, model)
+    assert torch.isfinite(out).all()
+
+
+@every_model
+def test_every_parameter_has_a_finite_gradient(name: str) -> None:
+    model = small(name).train()
+    model(*inputs_of(find("model", name))).square().mean().backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, f"{key} has no gradient"
+        assert torch.isfinite(parameter.grad).all(), f"the gradient of {key} is not finite"
+        assert parameter.grad.abs().max() > 0, f"the gradient of {key} is zero"
+
+
+@every_model
+def test_saving_and_loading_changes_no_bit(name: str, tmp_path: Path) -> None:
+    model, inputs = small(name), inputs_of(find("model", name))
+    made = Provenance("vit_tiny", "0123", 3, "cls", (32, 32), (0.5,) * 3, (0.2,) * 3, 0.5, "tiny")
+    card = ModelCard("segmentation", ("a", "b"), made, 2, "a test", "none", {"scores": {"edit": 1.5}})
+    again = fc.load(fc.save(model, tmp_path / "saved", card))
+    assert again.registered_name == name
+    assert again.config == model.config
+    assert card_of(again) == card
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    with torch.inference_mode():
+        assert torch.equal(model(*inputs), again(*inputs))
+
+
+@every_model
+def test_batch_of_one_equals_part_of_a_batch(name: str) -> None:
+    model, entry = small(name), find("model", name)
+    assert_alone_equals_batch(model, entry)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["fast path", "differentiable path"])
+@pytest.mark.parametrize("name", tagged("segmentation"))
+def test_what_padding_holds_changes_nothing(name: str, grad: bool) -> None:
+    features, mask = inputs_of(find("model", name))
+    model = small(name)
+    with torch.set_grad_enabled(grad):
+        clean, dirty = model(features, mask), model(features + 3.0 * ~mask[:, None], mask)
+    valid = mask[None, :, None].expand_as(clean)
+    assert_close(clean[valid], dirty[valid], rtol=1e-5, atol=1e-6)
+
+
+def assert_alone_equals_batch(model: nn.Module, entry: Entry) -> None:
+    inputs = inputs_of(entry)
+    with torch.no_grad():
+        together = model(*inputs)
+        for i in range(VIDEOS):
+            if "segmentation" in entry.tags:
+                frames = int(LENGTHS[i])
+                alone = model(inputs[0][i : i + 1, :, :frames])[:, 0]
+                part = together[:, i, :, :frames]
+            else:
+                alone, part = model(inputs[0][i : i + 1])[0], together[i]
+            assert_close(alone, part, rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_export_gives_the_same_numbers(name: str) -> None:
+    model = small(name)
+    inputs = inputs_of(find("model", name))[:1]  # exported models read single videos, without a mask
+    with torch.no_grad():
+        program = torch.export.export(model, inputs)
+        assert_close(program.module()(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_unknown_and_impossible_settings_are_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"no setting 'num_clases', did you mean 'num_classes'\?"):
+        fc.create_model(name, num_clases=3)
+    with pytest.raises(ValueError, match="num_classes is 'three'"):
+        fc.create_model(name, num_classes="three")
+    with pytest.raises(ValueError, match="num_classes is -3; it must be zero or more"):
+        fc.create_model(name, num_classes=-3)
+
+
+@pytest.mark.parametrize("name", tagged("backbone"))
+class TestBackbone:
+    """What `framecast features` asks of a backbone."""
+
+    def test_tokens(self, name: str) -> None:
+        model = small(name)
+        images = torch.randn(2, 3, 2 * model.stride, 5 * model.stride)
+        tokens = model.forward_features(images)
+        assert tokens.shape == (2, model.num_prefix_tokens + 10, model.feature_dim)
+        assert model.forward_features(images, layer=0).shape == tokens.shape
+        assert len(model.config.mean) == len(model.config.std) == 3
+
+    def test_the_last_block_is_the_output_before_its_norm(self, name: str) -> None:
+        model = small(name)
+        images = torch.randn(1, 3, 32, 32)
+        last = model.forward_features(images, layer=model.config.depth - 1)
+        assert_close(model.norm(last), model.forward_features(images))
+
+    def test_misfits_are_named(self, name: str) -> None:
+        model = small(name)
+        with pytest.raises(ValueError, match="30x32 pixels cannot be cut into patches of 8"):
+            model(torch.randn(1, 3, 30, 32))
+        with pytest.raises(ValueError, match=r"layer 2 asked of a ViT with blocks 0\.\.1"):
+            model.forward_features(torch.randn(1, 3, 32, 32), layer=2)
+
+
+class TestFrameLinear:
+    @pytest.mark.parametrize("config", [{"median_window": 5}, {"standardise": True}])
+    def test_batch_of_one_equals_part_of_a_batch(self, config: dict[str, Any]) -> None:
+        assert_alone_equals_batch(small("frame_linear", **config), find("model", "frame_linear"))
+
+    def test_median_removes_an_outlier_and_keeps_an_edge(self) -> None:
+        model = fc.create_model("frame_linear", num_classes=2, feature_dim=2, median_window=3).eval()
+        with torch.no_grad():
+            model.head.weight.copy_(5 * torch.eye(2))
+            model.head.bias.zero_()
+            labels = torch.tensor([0, 0, 0, 1, 0, 0, 1, 1, 1, 1])
+            features = nn.functional.one_hot(labels).T.float()[None]
+            smoothed = model(features)[0, 0].argmax(0)
+        assert smoothed.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1]
+
+    def test_even_window_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="median_window must be odd"):
+            fc.create_model("frame_linear", median_window=4)
+
+
+@pytest.mark.parametrize("name", [n for n in fc.list_models() if hasattr(on_meta(n).config, "standardise")])
+def test_standardised_model_does_not_care_for_the_scale_of_its_features(name: str) -> None:
+    """Training statistics are kept in the model: scaled and shifted features give the same answer."""
+    rng = np.random.default_rng(0)
+    tracks = [rng.normal(size=(12, 50)).astype(np.float32) for _ in range(3)]
+    scale, shift = np.float32(7), np.arange(12, dtype=np.float32)[:, None]
+    outputs = []
+    for a, b in ((np.float32(1), np.float32(0)), (scale, shift)):
+        model = small(name, standardise=True)
+        model.standardise.fit(a * track + b for track in tracks)
+        with torch.no_grad():
+            outputs.append(model(torch.from_numpy(a * tracks[0] + b)[None]))
+    assert_close(outputs[0], outputs[1], rtol=1e-3, atol=1e-3)
+
+
+def test_configs_are_frozen_and_hold_what_the_name_says() -> None:
+    model = fc.create_model("ltcontext", num_classes=3, feature_dim=4, num_stages=2, num_layers=1)
+    with pytest.raises(AttributeError):
+        model.config.window = 2
+    assert replace(model.config, window=32).window == 32
+    assert fc.list_models("vit_*dinov2") == ["vit_base_dinov2", "vit_small_dinov2"]
+    with pytest.raises(ValueError, match="unknown model 'ltcontxt', did you mean 'ltcontext'"):
+        fc.create_model("ltcontxt")
