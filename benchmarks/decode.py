@@ -10,14 +10,10 @@ round scans the file anew, as the first read of a video does.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
-
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"
 
 import av
 import numpy as np
@@ -55,7 +51,7 @@ def make_clip(path: Path, height: int, width: int) -> Path:
     return path
 
 
-def decode_all(path: Path, convert: set[int] = frozenset()) -> int:  # ty: ignore[invalid-parameter-default]
+def decode_all(path: Path, convert: Collection[int] = ()) -> int:
     """What a plain PyAV reader does: every frame decoded, the wanted ones converted to RGB."""
     count = 0
     with av.open(str(path)) as container:

@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import importlib.util
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +123,8 @@ def hub_folder(address: str) -> Path:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file makes torch stumble over
         reason = str(error).split("\n")[0][:160] or type(error).__name__
@@ -138,10 +140,9 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
             break
-    tensors = isinstance(content, dict) and all(isinstance(t, Tensor) for t in content.values())
-    if not content or not tensors or not all(isinstance(key, str) for key in content):
+    state = dict(content) if isinstance(content, dict) else {}
+    if not state or not all(isinstance(k, str) and isinstance(t, Tensor) for k, t in state.items()):
         raise ValueError(f"{path} holds no state dict (a table of named tensors)")
-    state = dict(content)
     for prefix in WRAPPERS:
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}

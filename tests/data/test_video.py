@@ -469,7 +469,5 @@ def test_both_backends_turn_and_resize_alike(tmp_path, rotate_ccw):
 @needs_torchcodec
 def test_torchcodec_refuses_what_it_shows_otherwise(tmp_path):
     path = write_video(tmp_path / "mirror.mp4", 4, mirror=True)
-    with pytest.raises(
-        VideoError, match=r"is shown mirrored, which torchcodec leaves out; use backend='pyav'"
-    ):
+    with pytest.raises(VideoError, match=r"is shown mirrored, unlike by torchcodec; use backend='pyav'"):
         read_frames(path, [0.0], backend="torchcodec")

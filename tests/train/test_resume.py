@@ -182,7 +182,7 @@ def test_a_full_disk_costs_only_the_new_checkpoint(
         if where == "tensors":  # inside torch's writer
             patch.setattr("torch.distributed.checkpoint.filesystem._write_item", no_space)
         else:
-            patch.setattr(checkpoint, "write_text", no_space)
+            patch.setattr(checkpoint, "write_file", no_space)
         with pytest.raises(OSError, match=r"No space left.*step 3 is intact; free space") as caught:
             loop.train(tiny_recipe(**CHANGES), TinyTask(), tmp_path, save_model=save_tiny)
         assert caught.value.errno == errno.ENOSPC

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from framecast.data.problems import Problem, Report, read_text, refuse
 from framecast.registry import did_you_mean
 from framecast.structures import Segments
+from framecast.writing import write_file
 
 UNLABELLED = -100  # label of frames that nobody annotated; losses and scores leave them out
 
@@ -228,7 +228,7 @@ def write_segments_csv(segments: Iterable[Segments], path: str | Path) -> Path:
     writer.writeheader()
     for one in segments:
         writer.writerows(segment_records(one))
-    return _write(Path(path), text.getvalue())
+    return write_file(path, text.getvalue())
 
 
 def write_segments_json(segments: Iterable[Segments], path: str | Path) -> Path:
@@ -242,18 +242,4 @@ def write_segments_json(segments: Iterable[Segments], path: str | Path) -> Path:
         }
         for one in segments
     ]
-    return _write(Path(path), json.dumps({"videos": videos}, indent=1, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> Path:
-    """Whole or not at all: a temporary file beside the target is renamed once it is on disk."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return write_file(path, json.dumps({"videos": videos}, indent=1, ensure_ascii=False) + "\n")

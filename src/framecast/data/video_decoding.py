@@ -82,7 +82,10 @@ class Decoder:
         """All frames from the start with their time stamps, in the order in which they are shown."""
         timed = self.table is None or self.table.timed
         last, count = None, 0
+        fed: list[int] = []  # time stamps of packets until the first frame comes out
         for packet in chain(self._packets, [None]):
+            if self.first_pts is None and packet is not None and (packet.is_keyframe or fed):
+                fed.append(packet.pts if packet.pts is not None and not packet.is_discard else NEVER)
             for frame in self._decode(packet):
                 pts = frame.pts if timed else self._counted_pts(count)
                 if pts is None or (last is not None and pts <= last):

@@ -30,9 +30,7 @@ def why_not_torchcodec() -> str:
     except ImportError as error:
         return f"it is not installed ({error}); pip install 'framecast[fast-video]'"
     except Exception as error:  # a missing shared library surfaces as RuntimeError or OSError
-        return (
-            f"it does not load ({_first_line(error)}); install the FFmpeg 4-8 shared libraries of your system"
-        )
+        return f"it does not load ({_first_line(error)}); install the shared libraries of FFmpeg"
     return ""
 
 
@@ -57,9 +55,7 @@ class TorchcodecReader:
         with Decoder(path, "keep", table=table) as decoder:
             first = next(decoder.every_frame(), None)
             if first is not None and Orientation.of(first[1]).mirrored:
-                raise VideoError(
-                    f"{path}: is shown mirrored, which torchcodec leaves out; use backend='pyav'"
-                )
+                raise VideoError(f"{path}: is shown mirrored, unlike by torchcodec; use backend='pyav'")
         try:
             self.decoder = decoders.VideoDecoder(
                 os.fspath(path), seek_mode="exact", num_ffmpeg_threads=1, dimension_order="NHWC"

@@ -17,9 +17,9 @@ from framecast.metrics.protocols import get_protocol
 from framecast.recipes.build import open_data
 from framecast.structures import FeatureTrack
 from framecast.tasks.segmentation import check_features, collect_predictions
-from framecast.train.atomic import write_text
 from framecast.train.config import load_recipe
 from framecast.train.recipe import SegmentationDataSettings
+from framecast.writing import write_file
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Evaluation:
         return dict(vars(self))
 
     def write(self, path: Path) -> None:
-        write_text(path, json.dumps(self.to_json(), indent=2) + "\n")
+        write_file(path, json.dumps(self.to_json(), indent=2) + "\n")
 
 
 def evaluate_run(

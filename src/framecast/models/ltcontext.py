@@ -16,6 +16,7 @@ Shapes: B batch, T frames, C input features, K classes, D width of a stage, S st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framecast.nn.sequence import Pointwise, masked, project_channels
+from framecast.nn.sequence import Pointwise, best_alone, masked, project_channels, stacked, video_by_video
 from framecast.nn.standardise import Standardise
 from framecast.nn.temporal_attention import strided_attention, windowed_attention
 from framecast.nn.temporal_conv import DilatedConv
@@ -52,12 +53,15 @@ class LTContextConfig:
 
     def __post_init__(self) -> None:
         if self.window % 2 or self.window <= 0:
-            raise ValueError(f"window must be even and positive, since half of it reaches to either side; got {self.window}")
+            raise ValueError(
+                f"window must be even and positive, since half of it reaches to either side; got {self.window}"
+            )
         if self.stride < 1:
             raise ValueError(f"stride must be at least 1, got {self.stride}")
         for width in (self.width, self.later_width):
             if width % (2 * self.num_heads):
-                raise ValueError(f"stage width {width} must be a multiple of 2 * num_heads = {2 * self.num_heads}")
+                multiple = 2 * self.num_heads
+                raise ValueError(f"stage width {width} must be a multiple of 2 * num_heads = {multiple}")
 
     @property
     def later_width(self) -> int:
@@ -83,7 +87,9 @@ class InstanceNorm(nn.Module):
 class ContextAttention(nn.Module):
     """Windowed or long-term attention of half the stage's width, then GELU and a projection back."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float, *, window: int = 0, stride: int = 0) -> None:
+    def __init__(
+        self, width: int, num_heads: int, dropout: float, *, window: int = 0, stride: int = 0
+    ) -> None:
         super().__init__()
         self.num_heads, self.dropout = num_heads, dropout
         self.window, self.stride = window, stride
@@ -91,10 +97,10 @@ class ContextAttention(nn.Module):
         self.v = Pointwise(width, width // 2)
         self.proj = Pointwise(width // 2, width, dropout=0.1)  # fixed in the release
 
-    def forward(self, x: Tensor, value_source: Tensor | None, residual: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, previous: Tensor | None, residual: Tensor, mask: Tensor | None) -> Tensor:
         """Queries and keys from x, values from the stage before where there is one; all (B, T, D)."""
         q, k = self.qk(x).chunk(2, dim=-1)
-        v = self.v(x if value_source is None else value_source)
+        v = self.v(x if previous is None else previous)
         pattern = {
             "num_heads": self.num_heads,
             "mask": mask,
@@ -163,34 +169,41 @@ class LTContext(nn.Module):
         """mask: (B, T), True = valid; leave it out when every frame is valid."""
         if mask is not None and bool(mask.all()):
             mask = None
+        if mask is not None and self.config.strict_padding and best_alone(mask):
+            return video_by_video(self.forward, features, mask)
         if self.standardise is not None:
             features = self.standardise(features)
         if mask is not None and self.config.strict_padding:
             features = features * mask[:, None]
+        return stacked(self.refined(features, mask), self.config.num_stages)
+
+    def refined(self, features: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+        """Logits (B, K, T), stage by stage."""
         logits, last = self.stage1(features, None, mask)
-        outputs = [logits]
+        yield logits
         last = self.reduce(last)
         for stage in self.stages:
-            probabilities = outputs[-1].softmax(1)
+            probabilities = logits.softmax(1)
             if mask is not None:
                 probabilities = probabilities * mask[:, None]
             logits, last = stage(probabilities, masked(last, mask), mask)
-            outputs.append(logits)
-        return torch.stack(outputs)
+            yield logits
 
 
 # Official layout ------------------------------------------------------------------------------------
 
+STAGE = r"(stage1|stages\.\d+)"
+BLOCK = STAGE + r"\.layers\.(\d+)"
 KEYS = {
     r"dim_reduction\.(weight|bias)": r"reduce.\1",
-    r"(stage1|stages\.\d+)\.input_proj\.(.*)": r"\1.proj_in.\2",
-    r"(stage1|stages\.\d+)\.out_proj\.(.*)": r"\1.proj_out.\2",
-    r"(stage1|stages\.\d+)\.layers\.(\d+)\.dilated_conv\.dilated_conv\.(.*)": r"\1.blocks.\2.conv.\3",
-    r"(stage1|stages\.\d+)\.layers\.(\d+)\.out_linear\.(.*)": r"\1.blocks.\2.proj.\3",
-    r"(stage1|stages\.\d+)\.layers\.(\d+)\.windowed_attn\.attn\.proj_(qk|v)\.(.*)": r"\1.blocks.\2.window_attn.\3.\4",
-    r"(stage1|stages\.\d+)\.layers\.(\d+)\.windowed_attn\.attn\.proj\.1\.(.*)": r"\1.blocks.\2.window_attn.proj.\3",
-    r"(stage1|stages\.\d+)\.layers\.(\d+)\.ltc_attn\.attn\.proj_(qk|v)\.(.*)": r"\1.blocks.\2.long_attn.\3.\4",
-    r"(stage1|stages\.\d+)\.layers\.(\d+)\.ltc_attn\.attn\.proj\.1\.(.*)": r"\1.blocks.\2.long_attn.proj.\3",
+    STAGE + r"\.input_proj\.(.*)": r"\1.proj_in.\2",
+    STAGE + r"\.out_proj\.(.*)": r"\1.proj_out.\2",
+    BLOCK + r"\.dilated_conv\.dilated_conv\.(.*)": r"\1.blocks.\2.conv.\3",
+    BLOCK + r"\.out_linear\.(.*)": r"\1.blocks.\2.proj.\3",
+    BLOCK + r"\.windowed_attn\.attn\.proj_(qk|v)\.(.*)": r"\1.blocks.\2.window_attn.\3.\4",
+    BLOCK + r"\.windowed_attn\.attn\.proj\.1\.(.*)": r"\1.blocks.\2.window_attn.proj.\3",
+    BLOCK + r"\.ltc_attn\.attn\.proj_(qk|v)\.(.*)": r"\1.blocks.\2.long_attn.\3.\4",
+    BLOCK + r"\.ltc_attn\.attn\.proj\.1\.(.*)": r"\1.blocks.\2.long_attn.proj.\3",
 }
 
 
@@ -237,7 +250,9 @@ OFFICIAL = (
 # Named sizes ----------------------------------------------------------------------------------------
 
 
-@register_model(tags=["segmentation"], paper="https://arxiv.org/abs/2308.11358", params=671_968, system="ltcontext")
+@register_model(
+    tags=["segmentation"], paper="https://arxiv.org/abs/2308.11358", params=671_968, system="ltcontext"
+)
 def ltcontext(**overrides: Any) -> LTContext:
     """LTContext as published for Breakfast: 4 stages of 9 blocks, windows of 64 frames, every 8th frame."""
     return LTContext(replace(LTContextConfig(), **checked_overrides(LTContextConfig, overrides, "ltcontext")))

@@ -7,14 +7,13 @@ Shapes: B batch, T frames, C input features, K classes, D width, S stages.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framecast.nn.sequence import masked, project_channels
+from framecast.nn.sequence import Pointwise, best_alone, masked, project_channels, stacked, video_by_video
 from framecast.nn.standardise import Standardise
 from framecast.nn.temporal_conv import DilatedConv
 from framecast.official import OfficialLayout
@@ -30,7 +29,9 @@ class MSTCNConfig:
     width: int = 64
     dropout: float = 0.5
     standardise: bool = False  # features by the statistics of the training set, kept in the model
-    strict_padding: bool = True  # False = the bias of the input projection reaches across the padding, as in the release
+    strict_padding: bool = (
+        True  # False = the input projection's bias reaches across padding, as in the release
+    )
 
 
 class DilatedResidual(nn.Module):
@@ -38,12 +39,11 @@ class DilatedResidual(nn.Module):
 
     def __init__(self, width: int, dilation: int, dropout: float) -> None:
         super().__init__()
-        self.conv = DilatedConv(width, dilation)
-        self.proj = nn.Linear(width, width)
-        self.drop = nn.Dropout(dropout)
+        self.conv = DilatedConv(width, dilation, activation="relu")
+        self.proj = Pointwise(width, width, dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # (B, T, D) -> (B, T, D)
-        return masked(x + self.drop(self.proj(F.relu(self.conv(x)))), mask)
+        return masked(self.proj(self.conv(x), x), mask)
 
 
 class Stage(nn.Module):
@@ -54,7 +54,7 @@ class Stage(nn.Module):
         self.strict_padding = c.strict_padding
         self.proj_in = nn.Linear(channels_in, c.width)
         self.layers = nn.ModuleList(DilatedResidual(c.width, 2**i, c.dropout) for i in range(c.num_layers))
-        self.proj_out = nn.Linear(c.width, c.num_classes)
+        self.proj_out = Pointwise(c.width, c.num_classes)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # (B, C, T) -> (B, K, T)
         u = project_channels(x, self.proj_in)
@@ -79,15 +79,22 @@ class MSTCN(nn.Module):
         """mask: (B, T), True = valid; leave it out when every frame is valid."""
         if mask is not None and bool(mask.all()):
             mask = None
+        if mask is not None and self.config.strict_padding and best_alone(mask):
+            return video_by_video(self.forward, features, mask)
         if self.standardise is not None:
             features = self.standardise(features)
-        outputs = [self.stage1(features, mask)]
+        return stacked(self.refined(features, mask), self.config.num_stages)
+
+    def refined(self, features: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+        """Logits (B, K, T), stage by stage."""
+        logits = self.stage1(features, mask)
+        yield logits
         for stage in self.stages:
-            probabilities = outputs[-1].softmax(1)
+            probabilities = logits.softmax(1)
             if mask is not None:
                 probabilities = probabilities * mask[:, None]
-            outputs.append(stage(probabilities, mask))
-        return torch.stack(outputs)
+            logits = stage(probabilities, mask)
+            yield logits
 
 
 # Official layout ------------------------------------------------------------------------------------
@@ -132,7 +139,9 @@ OFFICIAL = (
 # Named sizes ----------------------------------------------------------------------------------------
 
 
-@register_model(tags=["segmentation"], paper="https://arxiv.org/abs/1903.01945", params=813_504, system="mstcn")
+@register_model(
+    tags=["segmentation"], paper="https://arxiv.org/abs/1903.01945", params=813_504, system="mstcn"
+)
 def mstcn(**overrides: Any) -> MSTCN:
     """MS-TCN as published: 4 stages of 10 layers, 64 wide."""
     return MSTCN(replace(MSTCNConfig(), **checked_overrides(MSTCNConfig, overrides, "mstcn")))

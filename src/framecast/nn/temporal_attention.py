@@ -16,8 +16,8 @@ from einops import rearrange
 from torch import Tensor
 
 from framecast.ops import native_library
-from framecast.ops.span_attention import span_attention
 from framecast.ops.activation import Activation, activate
+from framecast.ops.span_attention import span_attention
 
 
 def windowed_attention(
@@ -65,7 +65,7 @@ def _window_spans(videos: int, frames: int, window: int) -> Tensor:
         for t in range(0, frames, window):
             first, stop = max(t - window // 2, 0), min(t + 3 * window // 2, frames)
             spans.append((start + t, min(window, frames - t), start + first, stop - first, 1))
-    return torch.tensor(spans)
+    return torch.tensor(spans, dtype=torch.int64).view(-1, 5)
 
 
 def _windowed(q: Tensor, k: Tensor, v: Tensor, num_heads: int, window: int, dropout: float) -> Tensor:
@@ -161,7 +161,7 @@ def _class_spans(videos: int, frames: int, stride: int) -> Tensor:
         for r in range(min(stride, frames)):
             members = len(range(r, frames, stride))
             spans.append((start + r, members, start + r, members, stride))
-    return torch.tensor(spans)
+    return torch.tensor(spans, dtype=torch.int64).view(-1, 5)
 
 
 def _strided(

@@ -20,7 +20,9 @@ def get_recipe(name: str) -> Recipe:
 def build_task(recipe: Recipe) -> SegmentationTask:
     """Open the data that the recipe names and make its task; errors name the folder or setting."""
     if recipe.task not in TASKS:
-        raise ValueError(f"unknown task {recipe.task!r}{did_you_mean(recipe.task, TASKS)}; known: {', '.join(TASKS)}")
+        raise ValueError(
+            f"unknown task {recipe.task!r}{did_you_mean(recipe.task, TASKS)}; known: {', '.join(TASKS)}"
+        )
     augment = recipe.augment.model_dump()
     folder = _folder(recipe.data)
     divided = recipe.data.split is not None or folder.has_one_split
@@ -49,7 +51,7 @@ def _folder(settings: SegmentationDataSettings) -> AnnotationFolder:
 
 
 def split_names(recipe: Recipe, wanted: str) -> list[int]:
-    """"all" or "1,3" as split numbers of the recipe's data: its own splits, or its folds."""
+    """ "all" or "1,3" as split numbers of the recipe's data: its own splits, or its folds."""
     if wanted == "all":
         if recipe.data.folds:
             return list(range(1, recipe.data.folds + 1))

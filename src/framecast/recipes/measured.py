@@ -65,7 +65,9 @@ def fir_actions_mstcn() -> Recipe:
     framecast train fir_actions_mstcn --data DATA/fir_actions --splits all --seeds 0,1,2
     """
     config = {"num_stages": 3, "num_layers": 9, "standardise": True}
-    return _other_model(fir_actions_ltcontext(), "fir_actions_mstcn", ModelSettings(name="mstcn", config=config))
+    return _other_model(
+        fir_actions_ltcontext(), "fir_actions_mstcn", ModelSettings(name="mstcn", config=config)
+    )
 
 
 @register_recipe(tags=["segmentation", "measured", "baseline"])
@@ -119,15 +121,15 @@ def tas_scores_ltcontext() -> Recipe:
         ),
         data=SegmentationDataSettings(root="", layout="tas_scores", split=1),
         loss=SegmentationLossSettings(smoothing=0.15),
-        augment=SegmentationAugmentSettings(speed=0.4, noise=0.4, crop=0.2),
+        augment=SegmentationAugmentSettings(speed=0.5, noise=0.5, crop=0.3),
         optim=OptimSettings(name="adamw", lr=2e-3, weight_decay=1e-2),
         schedule=ScheduleSettings(name="cosine", warmup=2, min_lr=1e-5),
         clip_norm=1.0,
         ema_decay=0.98,
         batch_size=4,
-        epochs=120,
-        eval_every=120,
-        save_every=120,
+        epochs=150,
+        eval_every=150,
+        save_every=150,
     )
 
 
@@ -138,4 +140,6 @@ def tas_scores_mstcn() -> Recipe:
     framecast train tas_scores_mstcn --data DATA/tas_scores/salads50_mid --splits all
     """
     config = {"num_stages": 3, "num_layers": 7, "standardise": True}
-    return _other_model(tas_scores_ltcontext(), "tas_scores_mstcn", ModelSettings(name="mstcn", config=config))
+    return _other_model(
+        tas_scores_ltcontext(), "tas_scores_mstcn", ModelSettings(name="mstcn", config=config)
+    )

@@ -56,7 +56,9 @@ def assembly101_ltcontext() -> Recipe:
         update={
             "name": "assembly101_ltcontext",
             "model": ModelSettings(name="ltcontext", config={"num_stages": 4, "window": 64, "stride": 64}),
-            "data": SegmentationDataSettings(root="", layout="assembly101", features="TSM_features", feature_dim=2048),
+            "data": SegmentationDataSettings(
+                root="", layout="assembly101", features="TSM_features", feature_dim=2048
+            ),
             "schedule": ScheduleSettings(name="cosine", hold=15, t_max=105, min_lr=5e-5),
             "epochs": 120,
             "save_every": 1,
@@ -92,7 +94,7 @@ def salads50_ltcontext() -> Recipe:
 def breakfast_mstcn() -> Recipe:
     """MS-TCN on Breakfast I3D features as published: 50 epochs of Adam at 5e-4, smoothing 0.15.
 
-        framecast train breakfast_mstcn --data /data/breakfast --splits all
+    framecast train breakfast_mstcn --data /data/breakfast --splits all
     """
     return Recipe(
         name="breakfast_mstcn",

@@ -111,7 +111,9 @@ class SegmentationTask:
 def predict_frames(model: nn.Module, features: np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Class of every frame (T,) and class probabilities (K, T) from the last stage, for features (C, T)."""
     device = next(model.parameters()).device
-    x = torch.from_numpy(np.array(features, dtype=np.float32)).to(device)  # a copy: files are mapped read-only
+    x = torch.from_numpy(np.array(features, dtype=np.float32)).to(
+        device
+    )  # a copy: files are mapped read-only
     with torch.inference_mode():
         probabilities = model(x[None])[-1, 0].float().softmax(0)
     return probabilities.argmax(0).cpu().numpy(), probabilities.cpu().numpy()

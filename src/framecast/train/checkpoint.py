@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
-from framecast.train.atomic import publish_folder, write_text
 from framecast.train.distributed import World, gather_objects, wait_for_all
 from framecast.train.optim import AveragedWeights
 from framecast.train.rng import restore_rng, rng_state
+from framecast.writing import publish_folder, write_file
 
 
 class Checkpoints:
@@ -91,11 +91,11 @@ class Checkpoints:
     def _publish(self, temporary: Path, final: Path, state: dict[str, Any], sums: Any) -> None:
         if not self.world.is_main:
             return
-        write_text(temporary / "state.json", json.dumps(state, indent=1))
+        write_file(temporary / "state.json", json.dumps(state, indent=1))
         sums["state.json"] = _fingerprint(temporary / "state.json")
-        write_text(temporary / "manifest.json", json.dumps(sums, indent=1))
+        write_file(temporary / "manifest.json", json.dumps(sums, indent=1))
         publish_folder(temporary, final)
-        write_text(self.folder / "latest", final.name + "\n")
+        write_file(self.folder / "latest", final.name + "\n")
         for step in self.steps()[: -self.keep_last]:
             shutil.rmtree(self.path(step), ignore_errors=True)
 
@@ -148,7 +148,7 @@ class Checkpoints:
                         )
                         shutil.rmtree(self.folder / f"{name}.damaged", ignore_errors=True)
                         os.rename(self.folder / name, self.folder / f"{name}.damaged")
-                    write_text(self.folder / "latest", path.name + "\n")
+                    write_file(self.folder / "latest", path.name + "\n")
                 wait_for_all(self.world)
                 return path
             damaged.append((path.name, found[0]))

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from framecast.train.atomic import write_text
 from framecast.train.recipe import Recipe
+from framecast.writing import write_file
 
 # What a resumed run may change: none of it alters which numbers the model has seen.
 RESUMABLE = {
@@ -63,7 +63,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
-    write_text(Path(path), dump_recipe(recipe))
+    write_file(Path(path), dump_recipe(recipe))
 
 
 def apply_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:

@@ -23,7 +23,6 @@ import torch
 from torch import nn
 
 from framecast.train import distributed
-from framecast.train.atomic import fill_folder, recover_folder
 from framecast.train.batches import BatchPlan, load_batches
 from framecast.train.checkpoint import (
     Checkpoints,
@@ -51,6 +50,7 @@ from framecast.train.rng import (
 from framecast.train.signals import Requeue, StopRequests
 from framecast.train.step import OptimizerStep, StepResult, Weighted
 from framecast.train.task import Task
+from framecast.writing import fill_folder, recover_folder
 
 SaveModel = Callable[[nn.Module, Path, dict[str, Any]], object]
 

@@ -18,10 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from framecast.train.atomic import write_text
 from framecast.train.config import dump_recipe
 from framecast.train.distributed import World
 from framecast.train.recipe import Recipe
+from framecast.writing import write_file
 
 
 def check_folder(folder: Path, world: World) -> None:
@@ -51,14 +51,14 @@ class Records:
         if not self.active:
             return
         (self.folder / "summary.json").unlink(missing_ok=True)  # of a shorter run that now goes on
-        write_text(self.folder / "config.yaml", dump_recipe(self.recipe))
+        write_file(self.folder / "config.yaml", dump_recipe(self.recipe))
         sessions = _read_json(self.folder / "environment.json", [])
-        write_text(
+        write_file(
             self.folder / "environment.json",
             json.dumps([*sessions[: None if step else 0], {"from_step": step, **environment}], indent=1),
         )
         lines = [json.dumps(row) for row in read_metrics(self.folder) if row["step"] <= step]
-        write_text(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+        write_file(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
         self._file = open(self.folder / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115  closed in `close`
         for writer in self._writers:
             writer.begin(step)
@@ -81,7 +81,7 @@ class Records:
 
     def summary(self, values: dict[str, Any]) -> None:
         if self.active:
-            write_text(self.folder / "summary.json", json.dumps(values, indent=1))
+            write_file(self.folder / "summary.json", json.dumps(values, indent=1))
 
     def close(self) -> None:
         if self.active and hasattr(self, "_file"):
@@ -170,7 +170,7 @@ class _WeightsAndBiases:
     def begin(self, step: int) -> None:
         file = self._folder / "wandb-id"  # the same curve goes on after a resume
         if not step or not file.is_file():
-            write_text(file, self._wandb.util.generate_id() + "\n")
+            write_file(file, self._wandb.util.generate_id() + "\n")
         self._run = self._wandb.init(
             project="framecast",
             name=self._folder.name,

@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-from framecast.train.atomic import write_text
 from framecast.train.config import load_recipe
 from framecast.train.distributed import start_world
 from framecast.train.loop import SaveModel, train
 from framecast.train.recipe import Recipe
 from framecast.train.records import read_summary, say
 from framecast.train.task import Task
+from framecast.writing import write_file
 
 
 def run_study(
@@ -56,7 +56,7 @@ def run_study(
             runs.append({"split": split, "seed": seed, **_brief(summary)})
             study = summarise(runs) | {"complete": len(runs) == len(plans)}
             if world.is_main:
-                write_text(out / "summary.json", json.dumps(study, indent=1))
+                write_file(out / "summary.json", json.dumps(study, indent=1))
     return study
 
 

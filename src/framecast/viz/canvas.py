@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from framecast.viz.images import cropped, to_image
-from framecast.viz.writing import write_whole
+from framecast.writing import write_file
 
 DPI = 150
 TALLEST = 1 << 16  # pixels that Agg can draw
@@ -122,7 +122,7 @@ class Page:
         """Write a PNG."""
         buffer = io.BytesIO()
         self.canvas.print_png(buffer, metadata={"Software": "framecast"})
-        return write_whole(path, buffer.getvalue())
+        return write_file(path, buffer.getvalue())
 
 
 @cache

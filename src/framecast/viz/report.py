@@ -20,7 +20,7 @@ from framecast.viz.markup import Markup, element, join, page, relative_link
 from framecast.viz.palette import is_background, shared_colors
 from framecast.viz.table import class_list, class_mark, picture, segment_table
 from framecast.viz.timeline import Lane
-from framecast.viz.writing import write_whole
+from framecast.writing import write_file
 
 
 def write_report(
@@ -77,7 +77,7 @@ def write_report(
         classes=class_list(segments, limits[0], axis, colors),
         facts=facts_card(facts, provenance),
     )
-    return write_whole(path, content)
+    return write_file(path, content)
 
 
 def lanes(
@@ -136,7 +136,7 @@ def write_index(
         videos=join([search, *cards] if len(videos) > 5 else cards),
         facts=facts_card(facts, None),
     )
-    return write_whole(path, content)
+    return write_file(path, content)
 
 
 def index_card(entry: IndexEntry, path: str | Path, colors: Mapping[str, str]) -> Markup:

@@ -8,22 +8,39 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
+
+Content = str | bytes | Callable[[BinaryIO], object]  # text becomes UTF-8; a function writes into the open file
+    str | bytes | Callable[[BinaryIO], object]
+)  # text is written as UTF-8; a function writes into the open file
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the file's content in one go; OSError names the file, also when the disk is full."""
-    temporary = path.with_name(path.name + ".tmp")
+def write_file(path: str | Path, content: Content) -> Path:
+    """Replace the file's content in one go; missing folders are made.
+
+    Raises OSError that names the file, also when the disk is full; an older file then stays as it was.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(partial, path)
         flush_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot write {path} ({error.strerror})") from error
+        raise type(error)(error.errno, f"cannot write {path} ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return path
 
 
 def flush_folder(folder: Path) -> None:
