@@ -12,9 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-Content = str | bytes | Callable[[BinaryIO], object]  # text becomes UTF-8; a function writes into the open file
-    str | bytes | Callable[[BinaryIO], object]
-)  # text is written as UTF-8; a function writes into the open file
+Content = str | bytes | Callable[[BinaryIO], object]  # text becomes UTF-8; a function writes the open file
 
 
 def write_file(path: str | Path, content: Content) -> Path:

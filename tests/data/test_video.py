@@ -193,6 +193,19 @@ def test_an_edit_list_cuts_frames_away(short, tmp_path):
     assert numbers_of(read_frames(path, [0.0, 1.0]).frames) == [5, 15]
 
 
+def test_all_readers_agree_on_time_zero_when_the_start_is_lost(tmp_path):
+    """A recording that begins in the middle: it starts with the first keyframe."""
+    whole = write_video(tmp_path / "whole.ts", 30, gop=10)
+    with av.open(str(whole)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.pos]
+    path = tmp_path / "late.ts"
+    path.write_bytes(whole.read_bytes()[places[2] // 188 * 188 :])
+    assert numbers_of(every_frame(path)) == list(range(10, 30))
+    np.testing.assert_allclose(frame_times(path), np.arange(20) / 10, atol=1e-4)
+    np.testing.assert_allclose(next(iter_clips(path)).times, frame_times(path))
+    assert numbers_of(read_frames(path, [0.0, 0.55]).frames) == [10, 15]
+
+
 @pytest.mark.parametrize(("rotate_ccw", "clockwise"), [(0, 0), (90, 270), (180, 180), (270, 90)])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_frames_come_upright(tmp_path, rotate_ccw, clockwise, mirror):
@@ -471,3 +484,23 @@ def test_torchcodec_refuses_what_it_shows_otherwise(tmp_path):
     path = write_video(tmp_path / "mirror.mp4", 4, mirror=True)
     with pytest.raises(VideoError, match=r"is shown mirrored, unlike by torchcodec; use backend='pyav'"):
         read_frames(path, [0.0], backend="torchcodec")
+
+
+def test_real_videos(real_videos):
+    """Sparse and dense reading agree on videos from cameras and several encoders."""
+    for path in real_videos:
+        info = probe(path)
+        full = every_frame(path, size=(48, 64))
+        assert len(full) == info.num_frames
+        wanted = np.random.default_rng(0).integers(0, info.num_frames, size=5)
+        clip = read_frames(path, frame_times(path)[wanted], size=(48, 64))
+        assert torch.equal(clip.frames, full[torch.from_numpy(wanted)]), path
+
+
+@pytest.fixture
+def real_videos() -> list[Path]:
+    root = Path(os.environ.get("FRAMECAST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    found = sorted((root / "demo_videos").glob("*.mp4"))
+    if not found:
+        pytest.skip(f"no real videos in {root / 'demo_videos'}; set FRAMECAST_DATA to the data folder")
+    return found

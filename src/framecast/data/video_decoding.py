@@ -34,6 +34,7 @@ from framecast.data.video_container import (
 SKIPPING = ("h264", "hevc", "mpeg4", "mpeg2video")
 # Containers with an index, where a seek lands on the packet that it names.
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+LONGEST_REORDER = 32  # frames that a codec may show in another order than it holds them
 # Packets to read and throw away rather than seek: about the cost of a seek.
 WORTH_A_SEEK = 64
 
@@ -82,17 +83,14 @@ class Decoder:
         """All frames from the start with their time stamps, in the order in which they are shown."""
         timed = self.table is None or self.table.timed
         last, count = None, 0
-        fed: list[int] = []  # time stamps of packets until the first frame comes out
+        if self.first_pts is None:
+            self.first_pts = self._peek_first_pts()
         for packet in chain(self._packets, [None]):
-            if self.first_pts is None and packet is not None and (packet.is_keyframe or fed):
-                fed.append(packet.pts if packet.pts is not None and not packet.is_discard else NEVER)
             for frame in self._decode(packet):
                 pts = frame.pts if timed else self._counted_pts(count)
                 if pts is None or (last is not None and pts <= last):
                     continue  # two frames at one time: the first is the one that is shown
-                if self.first_pts is None:
-                    self.first_pts = pts
-                if pts >= self.first_pts:
+                if self.first_pts is not None and pts >= self.first_pts:
                     yield pts, frame
                     last = pts
                 count += 1
@@ -179,6 +177,24 @@ class Decoder:
                     self._damaged(packet.pts, "a packet is incomplete")
         except av.FFmpegError as error:
             self._damaged(None, f"reading stops, {reason_of(error)}")
+
+    def _peek_first_pts(self) -> int | None:
+        """The smallest time stamp shown, from the first packets, which are read again afterwards."""
+        peeked: list[Packet] = []
+        key_pts: int | None = None
+        shown: list[int] = []
+        for packet in self._packets:
+            peeked.append(packet)
+            if packet.pts is None:
+                continue
+            if key_pts is None and packet.is_keyframe:
+                key_pts = packet.pts
+            if key_pts is not None and packet.pts >= key_pts and not packet.is_discard:
+                shown.append(packet.pts)
+            if len(shown) == LONGEST_REORDER:
+                break
+        self._packets = chain(peeked, self._packets)
+        return min(shown, default=None)
 
     def _go_to(self, key: int) -> bool:
         """Make packet `key` the next one and forget what was decoded before; False where it is not found."""

@@ -54,7 +54,7 @@ class LTContextConfig:
     def __post_init__(self) -> None:
         if self.window % 2 or self.window <= 0:
             raise ValueError(
-                f"window must be even and positive, since half of it reaches to either side; got {self.window}"
+                f"window must be even and positive, since half reaches to either side; got {self.window}"
             )
         if self.stride < 1:
             raise ValueError(f"stride must be at least 1, got {self.stride}")

@@ -1,4 +1,4 @@
-"""What sequence models share: masks, pointwise maps with their residuals, and how batches and stages are walked.
+"""What sequence models share: masks, pointwise maps, and how batches and stages are walked.
 
 Where no gradients are recorded, results are the same and memory is touched less often.
 Shapes: B batch, T frames, C channels in, D width in, E width out, K classes, S stages.
@@ -49,7 +49,7 @@ def project_channels(x: Tensor, linear: nn.Linear) -> Tensor:
 
 
 def stacked(parts: Iterator[Tensor], number: int) -> Tensor:
-    """torch.stack of tensors that are made one after another; at inference only one lives beside the stack."""
+    """torch.stack of tensors made one after another; at inference only one lives beside the stack."""
     if not native_library.eager_inference():
         return torch.stack(list(parts))
     first = next(parts)
@@ -60,7 +60,7 @@ def stacked(parts: Iterator[Tensor], number: int) -> Tensor:
 
 
 def best_alone(mask: Tensor) -> bool:
-    """Whether the videos of a padded batch are better walked one by one: inference on the CPU, padding behind."""
+    """Whether a padded batch is better walked video by video: inference on the CPU, padding at the end."""
     if not native_library.eager_inference() or mask.device.type != "cpu":
         return False
     return bool(mask[:, 0].all() and (mask[:, 1:] <= mask[:, :-1]).all())

@@ -200,7 +200,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
 
 
 def _attend_seen(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, dropout: float) -> Tensor:
-    """Attention of (B, n, H, L, d) onto keys that are `seen` (B, n, L'); where none is, the result is zero."""
+    """Attention of (B, n, H, L, d) onto keys that are `seen` (B, n, L'); zero where none is."""
     some = seen.any(-1)
     keys = seen | ~some[..., None]  # softmax over no key at all would be NaN
     allowed = keys[:, :, None, None, :].expand(*q.shape[:-1], keys.shape[-1])

@@ -14,7 +14,7 @@ from framecast.ops.shifted_linear import shifted_linear
 
 
 class DilatedConv(nn.Module):
-    """Each frame sees itself and the frames `dilation` before and after; outside the video there are zeros."""
+    """Each frame sees itself and those `dilation` before and after; outside the video there are zeros."""
 
     def __init__(
         self, width: int, dilation: int, width_out: int | None = None, activation: Activation | None = None

@@ -47,7 +47,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
 
 
 def available() -> str:
-    """The instruction set that the kernels use here ("avx512", "avx2", "portable"), or "none" and the reason."""
+    """The instruction set that the kernels use here ("avx512", "avx2", "portable"), or why there are none."""
     library, reason = load()
     return f"none: {reason}" if library is None else library.framecast_instruction_set().decode()
 

@@ -30,9 +30,9 @@ def span_attention(
     """activation(softmax(q kᵀ / √d) v), each span's queries over its keys.
 
     q, k, v and the answer: (B, T, H * d).
-    spans: int64 (n, 5) on the CPU; first query, number of queries, first key, number of keys (at least one), and
-    the step from one to the next. Frame t of video b has the number b * T + t.
-    out: contiguous, filled in place; frames that are nobody's query keep what it holds. Without it they are 0.
+    spans: int64 (n, 5) on the CPU; first query, number of queries, first key, number of keys (at least one),
+    and the step from one to the next. Frame t of video b has the number b * T + t.
+    out: contiguous, filled in place; frames that are nobody's query keep what it holds, without it 0.
     impl: "native" is the compiled kernel without gradients, "reference" its definition, "auto" chooses.
     A span that reaches outside the batch raises ValueError.
     """
