@@ -86,14 +86,14 @@ def features(
         report = extract_folder(
             videos, out, settings, model_factory=backbone_factory, devices=chosen, overwrite=overwrite
         )
-    if as_json:
-        show_json(vars(report))
-    else:
-        show(str(report).split("\n")[0])
-    for reason in report.failed.values():
-        show_error(reason)
-    if report.failed:
-        raise typer.Exit(1)
+        if as_json:
+            show_json(vars(report))
+        else:
+            show(str(report).split("\n")[0])
+        for reason in report.failed.values():
+            show_error(reason)
+        if report.failed:
+            raise typer.Exit(1)
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:

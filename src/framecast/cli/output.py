@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -92,13 +93,11 @@ def check_out(folder: Path) -> None:
 
 @contextmanager
 def no_empty_folder(folder: Path) -> Generator[None]:
-    """After an error, remove the folder if it was made meanwhile and holds no file."""
-    there = folder.exists()
+    """After an error, remove the folder and its parents where they were made meanwhile and hold no file."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
     try:
         yield
     except BaseException:
-        if not there and folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
-            for path in sorted(folder.rglob("*"), reverse=True):
-                path.rmdir()
-            folder.rmdir()
+        if made and made[-1].is_dir() and not any(path.is_file() for path in made[-1].rglob("*")):
+            shutil.rmtree(made[-1])
         raise

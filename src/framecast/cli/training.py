@@ -154,12 +154,12 @@ def submit(
     data: Data = None,
     out: RunFolder = None,
     set_: Set = None,
-    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs per node, one process each; 0 = CPU.")] = 1,
     cpus: Annotated[int, typer.Option(min=1, help="CPU cores per process.")] = 8,
     time: Annotated[str, typer.Option(help="Time limit, [days-]hours:minutes:seconds.")] = "24:00:00",
-    partition: Annotated[str, typer.Option()] = "",
-    account: Annotated[str, typer.Option()] = "",
+    partition: Annotated[str, typer.Option(help="Slurm partition.")] = "",
+    account: Annotated[str, typer.Option(help="Slurm account.")] = "",
     setup: Annotated[
         list[str] | None, typer.Option(help="Shell line before the command; repeatable.")
     ] = None,
@@ -195,16 +195,14 @@ def submit(
         else:
             show(script.rstrip("\n"))
         return
-    there = folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    save_recipe(resolved, recipe_file)
-    try:
-        job = submit_job(command, folder / "slurm", resources)
-    except Exception:
-        recipe_file.unlink()
-        if not there:
-            folder.rmdir()
-        raise
+    with no_empty_folder(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        save_recipe(resolved, recipe_file)
+        try:
+            job = submit_job(command, folder / "slurm", resources)
+        except Exception:
+            recipe_file.unlink()
+            raise
     if as_json:
         show_json({"job": job.job_id, "folder": folder})
     else:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,8 +14,7 @@ from framecast.checkpoints import card_of, load
 from framecast.data.segmentation import SegmentationData, open_folder
 from framecast.metrics.protocols import get_protocol
 from framecast.recipes.build import open_data
-from framecast.structures import FeatureTrack
-from framecast.tasks.segmentation import check_features, collect_predictions
+from framecast.tasks.segmentation import check_data, collect_predictions
 from framecast.train.config import load_recipe
 from framecast.train.recipe import SegmentationDataSettings
 from framecast.writing import write_file
@@ -87,8 +85,7 @@ def evaluate_model(
             f"(differing: {', '.join(differing) or 'only their order'}); "
             "evaluate on data with the same mapping"
         )
-    made = FeatureTrack(np.empty((data.feature_dim, 0)), None, data.provenance, str(data.folder.root))
-    check_features(card.features, made, wanted_dim=cast(Any, model).config.feature_dim)
+    check_data(card.features, data, wanted_dim=cast(Any, model).config.feature_dim)
     metrics = collect_predictions(model, data, device)
     scores = {p: metrics.compute(p) for p in protocols or data.protocols}
     return Evaluation(scores, str(data.folder.root), data.split, data.subset, len(data), name)

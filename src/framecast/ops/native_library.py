@@ -1,7 +1,8 @@
 """The compiled kernels: finding them, when they may run, and checking them on this machine.
 
 `hatch_build.py` compiles `ops/native` at install time where a C++ compiler is. Without the library, and with
-`FRAMECAST_NATIVE=0` in the environment, every operator takes its reference implementation.
+`FRAMECAST_NATIVE=0` in the environment, every operator takes its reference implementation;
+`FRAMECAST_NATIVE=avx2` (or `portable`, `avx512`) asks for the kernels of one instruction set.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PATH = Path(__file__).parent / "native" / "framecast_native.so"
 _MATRIX = (c_void_p, c_int64)  # first number, distance between rows
 _SIGNATURES = {
     "framecast_instruction_set": (c_char_p, ()),
+    "framecast_choose": (c_int, (c_char_p,)),
     "framecast_span_attention": (c_int, (*_MATRIX * 4, *(c_int64,) * 3, c_void_p, *(c_int64,) * 3)),
     "framecast_shifted_linear": (
         c_int,
@@ -32,7 +34,8 @@ _SIGNATURES = {
 @cache
 def load() -> tuple[ctypes.CDLL | None, str]:
     """The library, or None and why there is none."""
-    if os.environ.get("FRAMECAST_NATIVE") == "0":
+    wanted = os.environ.get("FRAMECAST_NATIVE", "1")
+    if wanted == "0":
         return None, "switched off by FRAMECAST_NATIVE=0"
     if not PATH.exists():
         return None, "not built, since no working C++ compiler was found when framecast was installed"
@@ -43,6 +46,8 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             function.restype, function.argtypes = result, arguments
     except (OSError, AttributeError) as problem:
         return None, f"not loaded ({problem}); install framecast again to rebuild it"
+    if wanted != "1" and not library.framecast_choose(wanted.encode()):
+        return None, f"FRAMECAST_NATIVE={wanted} names no instruction set of this library and processor"
     return library, ""
 
 

@@ -51,6 +51,8 @@ class SegmentationTask:
                     f"model.config.{key} is {given} but the data in {train_data.folder.root} has {value}; "
                     f"leave {key} out, it is read from the data"
                 )
+        if eval_data is not None:
+            check_data(train_data.provenance, eval_data, wanted_dim=train_data.feature_dim)
         if "segmentation" not in find("model", model).tags:
             raise ValueError(f"{model} is no segmentation model; `framecast list` shows which are")
         with torch.device("meta"):  # what is wrong with the settings is said before a run folder is made
@@ -135,6 +137,13 @@ def segment_track(model: nn.Module, track: FeatureTrack, video: str = "") -> Seg
         times=track.times,
         frame_probs=probabilities[:, repeated],
     )
+
+
+def check_data(expected: Provenance | None, data: SegmentationData, *, wanted_dim: int) -> None:
+    """Refuse a data set whose features are not those that a model is trained on; see `check_features`."""
+    nothing = np.empty((data.feature_dim, 0))
+    source = str(data.folder.feature_path(data.videos[0]))
+    check_features(expected, FeatureTrack(nothing, None, data.provenance, source), wanted_dim=wanted_dim)
 
 
 def check_features(expected: Provenance | None, track: FeatureTrack, *, wanted_dim: int) -> None:

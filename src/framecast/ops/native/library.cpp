@@ -1,7 +1,9 @@
 // The plain C interface that Python loads, the choice of the instruction set, and the split over threads.
 
-#include <atomic>
 #include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <system_error>
@@ -18,21 +20,29 @@ enum Status : int { DONE = 0, OUT_OF_RANGE = 1, OUT_OF_MEMORY = 2 };
 #define FRAMECAST_KERNELS(set) \
   Kernels { #set, set::panel, set::attention_scratch, set::attend, set::linear_scratch, set::linear }
 
-const Kernels& kernels() {
-  static const Kernels chosen = [] {
+const Kernels SETS[] = {  // best first
+#if defined(__x86_64__) && defined(FRAMECAST_AVX512)
+    FRAMECAST_KERNELS(avx512),
+#endif
+#if defined(__x86_64__) && defined(FRAMECAST_AVX2)
+    FRAMECAST_KERNELS(avx2),
+#endif
+    FRAMECAST_KERNELS(portable)};
+
+bool supported(const Kernels& set) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-#if defined(FRAMECAST_AVX512)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return FRAMECAST_KERNELS(avx512);
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (!std::strcmp(set.name, "avx2")) return avx2;
+  if (!std::strcmp(set.name, "avx512"))
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
 #endif
-#if defined(FRAMECAST_AVX2)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return FRAMECAST_KERNELS(avx2);
-#endif
-#endif
-    return FRAMECAST_KERNELS(portable);
-  }();
-  return chosen;
+  return !std::strcmp(set.name, "portable");
 }
+
+const Kernels* best() { return std::find_if(std::begin(SETS), std::end(SETS), supported); }
+
+const Kernels* kernels = best();
 
 // work(item, scratch) for every item, each done by whichever thread is free. Threads live only as long as the call:
 // they cost some 20 us each, and none is left behind for a fork to lose.
@@ -73,8 +83,15 @@ using namespace framecast;
 #pragma GCC visibility push(default)
 extern "C" {
 
-// What the processor runs: "portable", "avx2" or "avx512".
-const char* framecast_instruction_set() { return kernels().name; }
+// What the kernels use: "portable", "avx2" or "avx512".
+const char* framecast_instruction_set() { return kernels->name; }
+
+// Use another instruction set than the best; 0 where the library or the processor has none of that name.
+int framecast_choose(const char* name) {
+  for (const Kernels& set : SETS)
+    if (!std::strcmp(set.name, name) && supported(set)) return kernels = &set, 1;
+  return 0;
+}
 
 // query, key, value, out: (rows, heads * width); spans: (number, 5) as in struct Span.
 int framecast_span_attention(const float* query, int64_t query_row, const float* key, int64_t key_row,
@@ -86,7 +103,7 @@ int framecast_span_attention(const float* query, int64_t query_row, const float*
     const Span* span;
     int64_t first, last;
   };
-  const Kernels& k = kernels();
+  const Kernels& k = *kernels;
   const Attention attention{query, key, value, out, query_row, key_row, value_row, out_row, heads, width, activation};
   std::vector<Piece> pieces;
   double pairs = 0.0;
@@ -116,7 +133,7 @@ int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight,
                              int64_t depth, int64_t width, int64_t taps, const int64_t* shifts, int64_t activation,
                              int64_t threads) try {
   constexpr int64_t FRAMES = 128;  // of one piece: their rows stay in the second-level cache from panel to panel
-  const Kernels& k = kernels();
+  const Kernels& k = *kernels;
   const int64_t panels = (width + k.panel - 1) / k.panel;
   std::vector<float> packed(panels * k.panel * (taps * depth + 1), 0.0f);
   float* packed_bias = packed.data() + panels * k.panel * taps * depth;

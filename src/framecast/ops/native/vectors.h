@@ -28,10 +28,10 @@ inline Vector larger(Vector a, Vector b) { return a > b ? a : b; }
 inline void transpose4(const float* from, int64_t from_row, float* to, int64_t to_row) {
   typedef float Four __attribute__((vector_size(16)));
   typedef float Anywhere __attribute__((vector_size(16), aligned(4), may_alias));
-  typedef int32_t Order __attribute__((vector_size(16)));
 #if defined(__clang__)
 #define FRAMECAST_MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
 #else
+  typedef int32_t Order __attribute__((vector_size(16)));
 #define FRAMECAST_MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, Order{i, j, k, l})
 #endif
   const Four a = *reinterpret_cast<const Anywhere*>(from), b = *reinterpret_cast<const Anywhere*>(from + from_row);
