@@ -88,7 +88,7 @@ def compile_and_link(compiler: list[str], root: Path) -> str:
         offered = [f"-DFRAMECAST_{set_.upper()}" for set_ in usable]
         linked = f"{folder}/library.so"
         sources = [str(root / FOLDER / "library.cpp"), *objects]
-        problem = run([*compiler, *FLAGS, *offered, "-shared", *sources, "-o", linked])
+        problem = run([*compiler, *FLAGS, *offered, "-shared", *sources, "-ldl", "-o", linked])
         if not problem:
             unfinished = root / LIBRARY.with_suffix(".unfinished")
             shutil.copy(linked, unfinished)

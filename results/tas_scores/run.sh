@@ -7,7 +7,9 @@ OUT=runs/tas_scores
 SEEDS=${SEEDS:-0}
 python results/tas_scores/published.py "$DATA"
 for set in salads50_mid salads50_eval gtea; do
+  # GTEA has 7 training videos a split instead of 30: more epochs, as many steps.
+  [ "$set" = gtea ] && LENGTH="--set epochs=600 --set eval_every=600 --set save_every=600" || LENGTH=""
   for model in mstcn ltcontext; do
-    framecast train "tas_scores_$model" --data "$DATA/$set" --splits all --seeds "$SEEDS" --out "$OUT/$set/$model"
+    framecast train "tas_scores_$model" --data "$DATA/$set" --splits all --seeds "$SEEDS" --out "$OUT/$set/$model" $LENGTH
   done
 done

@@ -26,3 +26,9 @@ def here(tmp_path: Path) -> Iterator[Path]:
     """An empty working folder."""
     with chdir(tmp_path):
         yield tmp_path
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every case of a file of bad input is a test."""
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", metafunc.module.CASES, ids=lambda case: case.name)

@@ -29,12 +29,9 @@ def write_results(
     results: Sequence[Result], out: Path, facts: dict[str, str], *, pages: bool = True
 ) -> list[Path]:
     """segments.csv and .json for all videos; a picture and a page for each; index.html for several."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        written = _write_tables(results, out)
-        return written + (_write_pages(results, out, facts) if pages else [])
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write into {out} ({error.strerror or error})") from error
+    out.mkdir(parents=True, exist_ok=True)
+    written = _write_tables(results, out)
+    return written + (_write_pages(results, out, facts) if pages else [])
 
 
 def _write_tables(results: Sequence[Result], out: Path) -> list[Path]:

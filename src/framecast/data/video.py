@@ -179,13 +179,15 @@ def iter_clips(
         return
 
     if step_s is None:
-        timed_frames = _every_frame(path, on_error, threads)
+        yield from _dense_clips(path, frames_per_clip, size, on_error, threads)
     else:
         table = _checked_scan(path, on_error)
         steps = _step_times(table, step_s)
         pts, inverse = np.unique(_wanted_pts(path, table, steps, False, on_error), return_inverse=True)
-        timed_frames = _repeated(frames_at(path, table, pts, on_error), inverse, steps)
-    yield from _collect(timed_frames, str(path), frames_per_clip, size)
+        shown = _repeated(frames_at(path, table, pts, on_error), inverse, steps)
+        for frames, times in _collect(shown, str(path), frames_per_clip, size):
+            yield Clip(frames, np.array(times), str(path))
+            del frames
 
 
 def sample_times(
@@ -253,45 +255,50 @@ def choose_backend(backend: Backend = "auto") -> Literal["pyav", "torchcodec"]:
     return "pyav"
 
 
-def _collect(
-    timed_frames: Iterator[tuple[float, VideoFrame]], source: str, frames_per_clip: int, size: Size
+def _dense_clips(
+    path: str | os.PathLike[str], frames_per_clip: int, size: Size, on_error: OnError, threads: int
 ) -> Iterator[Clip]:
-    pixels: PixelReader | None = None
-    last: VideoFrame | None = None
-    buffer, rows, times = None, None, []
-    for time_s, frame in timed_frames:
-        pixels = pixels or PixelReader(source, frame, size)
-        if buffer is None or rows is None:
-            buffer = pixels.empty(frames_per_clip)
-            rows, times = buffer.numpy(), []
-        if frame is last and times:  # the same frame shown at several steps
-            rows[len(times)] = rows[len(times) - 1]
-        else:
-            pixels.read(frame, rows[len(times)])
-        last = frame
-        times.append(time_s)
-        if len(times) == frames_per_clip:
-            clip = Clip(buffer, np.array(times), source)
-            buffer = rows = None  # given away: holding on would keep two clips in memory
-            yield clip
-            del clip
-    if buffer is not None:
-        yield Clip(buffer[: len(times)], np.array(times), source)
-
-
-def _every_frame(
-    path: str | os.PathLike[str], on_error: OnError, threads: int
-) -> Iterator[tuple[float, VideoFrame]]:
-    """All frames with their times; no scan unless the file is damaged or holds no time stamps."""
-    count = 0
+    """Every frame; no scan unless the file is damaged or holds no time stamps."""
     with Decoder(path, on_error, threads=threads) as decoder:
         if not is_whole(path) or decoder.container.format.name in UNTIMED:
             decoder.follow(_checked_scan(path, on_error))
-        for pts, frame in decoder.every_frame():
-            yield (pts - (decoder.first_pts or 0)) * decoder.seconds_per_tick, frame
-            count += 1
-    if not count:
+        empty = True
+        for frames, pts in _collect(decoder.every_frame(), str(path), frames_per_clip, size):
+            times = (np.array(pts) - (decoder.first_pts or 0)) * decoder.seconds_per_tick
+            yield Clip(frames, times, str(path))
+            del frames
+            empty = False
+    if empty:
         raise VideoError(f"{path}: none of its frames can be decoded; copy or download it again")
+
+
+def _collect(
+    stamped_frames: Iterator[tuple[float, VideoFrame]], source: str, frames_per_clip: int, size: Size
+) -> Iterator[tuple[torch.Tensor, list[float]]]:
+    """Groups of frames as pixels, with whatever stamp they came with."""
+    pixels: PixelReader | None = None
+    last: VideoFrame | None = None
+    stamps: list[float] = []
+    group, rows = torch.empty(0), np.empty(0)
+    for stamp, frame in stamped_frames:
+        if pixels is None:
+            pixels = PixelReader(source, frame, size)
+        if not stamps:
+            group = pixels.empty(frames_per_clip)
+            rows = group.numpy()
+        if frame is last and stamps:  # the same frame shown at several steps
+            rows[len(stamps)] = rows[len(stamps) - 1]
+        else:
+            pixels.read(frame, rows[len(stamps)])
+        last = frame
+        stamps.append(stamp)
+        if len(stamps) == frames_per_clip:
+            done = group, stamps
+            group, rows, stamps = torch.empty(0), np.empty(0), []
+            yield done
+            del done  # else two groups are alive while the next one is read
+    if stamps:
+        yield group[: len(stamps)], stamps
 
 
 def _repeated(

@@ -136,20 +136,20 @@ class Decoder:
             self.codec.skip_frame = "DEFAULT"
         yield from self._decode(None, earliest=key_pts)
 
-    def _decode(self, packet: Packet | None, earliest: int | None = None) -> Iterator[VideoFrame]:
+    def _decode(self, packet: Packet | None, earliest: int | None = None) -> list[VideoFrame]:
         try:
             frames = self.codec.decode(packet)
         except av.error.EOFError:
-            return
+            return []
         except av.FFmpegError as error:
             self._damaged(packet.pts if packet else None, reason_of(error))
-            return
+            return []
+        if earliest is not None:
+            frames = [frame for frame in frames if frame.pts is None or frame.pts >= earliest]
         for frame in frames:
-            if earliest is not None and frame.pts is not None and frame.pts < earliest:
-                continue
             if frame.is_corrupt:
                 self._damaged(frame.pts, "the frame cannot be decoded in full")
-            yield frame
+        return frames
 
     def _damaged(self, pts: int | None, reason: str) -> None:
         place = "at an unknown time"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
-from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from framecast.data.video_container import VideoError
+
+AREA = int(Interpolation.AREA)  # averages when shrinking, bilinear when enlarging
 
 Size = tuple[int, int] | None  # (height, width) of the upright frame, None = as it is
 
@@ -61,46 +62,49 @@ class PixelReader:
         if size is not None and not (len(size) == 2 and min(size) > 0):
             raise ValueError(f"size is {size}; it is (height, width) in pixels, both positive")
         self.source = source
-        self.orientation = Orientation.of(first)
-        self.coded = (first.height, first.width)
         self.any_size = size is not None
-        self.height, self.width = size or self.orientation.upright(*self.coded)
-        self.target = self.orientation.upright(self.height, self.width)  # transposed twice: as it is coded
+        self.orientation = Orientation.of(first)
         self.upright = self.orientation == Orientation()
-        self.swscale = VideoReformatter()  # keeps its tables between frames
-        self.filter = Interpolation.AREA
+        self.coded_height, self.coded_width = first.height, first.width
+        self.height, self.width = size or self.orientation.upright(first.height, first.width)
+        self.target = self.orientation.upright(self.height, self.width)  # transposed twice: as it is coded
+        self.reformat = VideoReformatter().reformat  # keeps its tables between frames
+        self.format = self._format()
 
     def empty(self, num_frames: int) -> torch.Tensor:
         """Memory (T, 3, H, W) for frames."""
         return torch.empty((num_frames, 3, self.height, self.width), dtype=torch.uint8)
 
     def read(self, frame: VideoFrame, out: np.ndarray) -> None:
-        """Write a frame into `out` (3, H, W)."""
+        """Write a frame into `out` (3, H, W). Runs between decoding calls, with cold caches: kept short."""
+        if frame.width != self.coded_width or frame.height != self.coded_height:
+            self._change_size(frame)
         height, width = self.target
-        coded = (frame.height, frame.width)
-        if coded != self.coded and not self.any_size:
-            was, now = (f"{width}x{height}" for height, width in (self.coded, coded))
-            raise VideoError(
-                f"{self.source}: frames change from {was} to {now}; pass size=(height, width) for all"
-            )
-        # swscale 9 writes garbage into the columns of gbrp beyond a multiple of 16 unless it scales
-        packed = coded == self.target and width % 16 != 0
-        form = "rgb24" if packed else "gbrp"
-        frame = self.swscale.reformat(frame, width, height, form, interpolation=self.filter, threads=1)
-        planes = frame.planes
-        if not packed and self.upright and planes[0].line_size == width:  # a few large copies
-            green, blue, red = planes
+        planes = self.reformat(frame, width, height, self.format, interpolation=AREA, threads=1).planes
+        if self.upright and self.format == "gbrp" and planes[0].line_size == width:
             flat = out.reshape(3, height * width)
-            flat[0], flat[1], flat[2] = _bytes(red), _bytes(green), _bytes(blue)
+            flat[1], flat[2], flat[0] = planes
             return
-        rows = [_bytes(plane).reshape(height, plane.line_size) for plane in planes]  # lines may be padded
-        if packed:
-            channels = np.moveaxis(rows[0][:, : 3 * width].reshape(height, width, 3), 2, 0)
+        rows = [
+            np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size) for plane in planes
+        ]
+        if self.format == "gbrp":
+            channels = [rows[i][:, :width] for i in (2, 0, 1)]  # lines may be padded
         else:
-            channels = [rows[i][:, :width] for i in (2, 0, 1)]
+            channels = np.moveaxis(rows[0][:, : 3 * width].reshape(height, width, 3), 2, 0)
         for target, channel in zip(out, channels, strict=True):
             target[:] = self.orientation.apply(channel)
 
+    def _format(self) -> str:
+        # swscale 9 writes garbage into the columns of gbrp beyond a multiple of 16 unless it scales
+        as_it_is = (self.coded_height, self.coded_width) == self.target
+        return "rgb24" if as_it_is and self.coded_width % 16 else "gbrp"
 
-def _bytes(plane: VideoPlane) -> np.ndarray:
-    return np.frombuffer(memoryview(plane), dtype=np.uint8)
+    def _change_size(self, frame: VideoFrame) -> None:
+        if not self.any_size:
+            raise VideoError(
+                f"{self.source}: frames change from {self.coded_width}x{self.coded_height} to "
+                f"{frame.width}x{frame.height}; pass size=(height, width) for all"
+            )
+        self.coded_height, self.coded_width = frame.height, frame.width
+        self.format = self._format()

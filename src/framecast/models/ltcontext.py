@@ -77,7 +77,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # (B, T, D), (B, T) -> (B, T, D)
         if mask is None or not self.strict_padding:
-            return F.instance_norm(x.transpose(1, 2), eps=1e-5).transpose(1, 2)
+            # Without parameters this is instance_norm, which refuses a single frame.
+            return F.layer_norm(x.transpose(1, 2), x.shape[1:2], eps=1e-5).transpose(1, 2)
         weight = mask[..., None] / mask.sum(1)[:, None, None]
         mean = (x * weight).sum(1, keepdim=True)
         variance = ((x - mean).square() * weight).sum(1, keepdim=True)
@@ -221,7 +222,9 @@ def _read_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str
     width, feature_dim = state["stage1.input_proj.weight"].shape
     release = settings.get("MODEL", {}) if isinstance(settings, dict) else {}
     names = {"WINDOWED_ATTN_W": "window", "LONG_TERM_ATTN_G": "stride", "NUM_ATTN_HEADS": "num_heads"}
-    known = {ours: int(release[theirs]) for theirs, ours in names.items() if theirs in release}
+    known: dict[str, Any] = {
+        ours: int(release[theirs]) for theirs, ours in names.items() if theirs in release
+    }
     if "USE_INSTANCE_NORM" in release:  # the flag is inverted in the release
         known["norm"] = "none" if release["USE_INSTANCE_NORM"] else "instance"
     return known | {

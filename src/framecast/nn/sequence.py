@@ -29,12 +29,12 @@ class Pointwise(nn.Linear):
         super().__init__(width_in, width_out)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x (B, T, D), residual (B, T, E) -> (B, T, E)."""
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """input (B, T, D), residual (B, T, E) -> (B, T, E)."""
         dropping = self.drop.training and self.drop.p > 0
-        if not dropping and native_library.usable(x, self.weight, residual):
-            return shifted_linear(x, self.weight, self.bias, add=residual, impl="native")
-        y = self.drop(super().forward(x))
+        if not dropping and native_library.usable(input, self.weight, residual):
+            return shifted_linear(input, self.weight, self.bias, add=residual, impl="native")
+        y = self.drop(super().forward(input))
         return y if residual is None else y + residual
 
 

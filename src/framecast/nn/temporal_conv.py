@@ -5,10 +5,10 @@ Shapes: B batch, T frames, D width in, E width out.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framecast.ops import native_library
 from framecast.ops.activation import Activation, activate
 from framecast.ops.shifted_linear import shifted_linear
 
@@ -26,7 +26,7 @@ class DilatedConv(nn.Module):
         self.bias = conv.bias  # (E,)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, E)
-        if not torch.is_grad_enabled() and x.device.type == "cpu":
+        if native_library.eager_inference() and x.device.type == "cpu":
             shifts = (-self.dilation, 0, self.dilation)
             return shifted_linear(x, self.weight, self.bias, shifts=shifts, activation=self.activation)
         y = F.conv1d(x.transpose(1, 2), self.weight, self.bias, padding=self.dilation, dilation=self.dilation)

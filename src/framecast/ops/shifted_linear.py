@@ -47,8 +47,7 @@ def _reference(
 ) -> Tensor:
     """One matrix product per tap, added up in place."""
     videos, frames, _ = x.shape
-    size = (videos, frames, len(weight))
-    y = x.new_zeros(size) if bias is None else bias.expand(size).contiguous()
+    y = (x.new_zeros(len(weight)) if bias is None else bias).repeat(videos, frames, 1)
     for tap, shift in zip(weight.permute(2, 1, 0).contiguous(), shifts, strict=True):  # tap: (D, E)
         if abs(shift) < frames:
             reached = y[:, max(-shift, 0) : frames - max(shift, 0)]

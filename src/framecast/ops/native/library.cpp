@@ -1,5 +1,7 @@
 // The plain C interface that Python loads, the choice of the instruction set, and the split over threads.
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -44,26 +46,35 @@ const Kernels* best() { return std::find_if(std::begin(SETS), std::end(SETS), su
 
 const Kernels* kernels = best();
 
-// work(item, scratch) for every item, each done by whichever thread is free. Threads live only as long as the call:
-// they cost some 20 us each, and none is left behind for a fork to lose.
+// Runs task(data) on up to so many threads at once and waits for them. On PyTorch's own OpenMP threads where the
+// process has them: threads beside those would fight them for the cores, since they spin for a while after work.
+void run_on(int64_t threads, void (*task)(void*), void* data) {
+  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+  static const auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  if (threads == 1) return task(data);
+  if (parallel) return parallel(task, data, static_cast<unsigned>(threads), 0);
+  std::vector<std::thread> others;
+  try {
+    for (int64_t other = 1; other < threads; ++other) others.emplace_back(task, data);
+  } catch (const std::system_error&) {
+    // The system gives no more threads: those that run do the whole work.
+  }
+  task(data);
+  for (auto& other : others) other.join();
+}
+
+// work(item, scratch) for every item, each done by whichever thread is free.
 template <class Work>
 void share(int64_t items, int64_t threads, int64_t scratch, const Work& work) {
   threads = std::max<int64_t>(1, std::min(threads, items));
   scratch = (scratch + 15) / 16 * 16 + 16;  // no two threads write to the same cache line
   const std::unique_ptr<float[]> memory(new float[threads * scratch]);
-  std::atomic<int64_t> next{0};
-  const auto run = [&](int64_t thread) {
-    for (int64_t item; (item = next.fetch_add(1)) < items;) work(item, memory.get() + thread * scratch);
+  std::atomic<int64_t> next_thread{0}, next_item{0};
+  auto task = [&] {
+    float* const mine = memory.get() + next_thread.fetch_add(1) * scratch;
+    for (int64_t item; (item = next_item.fetch_add(1)) < items;) work(item, mine);
   };
-  std::vector<std::thread> others;
-  others.reserve(threads - 1);
-  try {
-    for (int64_t thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
-  } catch (const std::system_error&) {
-    // The system gives no more threads: those that run do the whole work.
-  }
-  run(0);
-  for (auto& other : others) other.join();
+  run_on(threads, [](void* task_) { (*static_cast<decltype(task)*>(task_))(); }, &task);
 }
 
 // A thread must save more than it costs: 4 million multiplications take about 0.1 ms.

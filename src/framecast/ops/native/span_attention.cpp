@@ -50,10 +50,8 @@ struct Weighted {
 
 // Rows that lie `step * row` numbers apart, one after the other: far-apart rows would share a few cache lines.
 void gather(const float* from, int64_t row, int64_t rows, int64_t width, float scale, float* to) {
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t c = 0; c < width; c += 16) __builtin_prefetch(from + (i + 12) * row + c);
+  for (int64_t i = 0; i < rows; ++i)
     for (int64_t c = 0; c < width; ++c) to[i * width + c] = scale * from[i * row + c];
-  }
 }
 
 // One tile of up to PANEL queries of one head against all keys; rows are `row` numbers apart.
