@@ -1,8 +1,11 @@
-"""Honest ratios on noisy machines: CPU time of one thread, competitors in turn, peak memory of fresh processes."""
+"""Honest ratios on noisy machines: CPU time of one thread in turn, peak memory of fresh processes."""
 
 from __future__ import annotations
 
 import json
+import os
+import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -10,6 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from framecast.ops import native_library
 
 
 def paired_times(competitors: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -59,8 +66,20 @@ def report(rows: list[dict[str, Any]], path: str | None) -> None:
     titles = ("name", "ours", "reference", "unit", "ratio", "goal", "")
     print("".join(title.ljust(w) for title, w in zip(titles, (*widths, 0), strict=True)))
     for row in rows:
-        cells = (row["name"], f"{row['ours']:.1f}", f"{row['reference']:.1f}", row["unit"], f"{row['ratio']:.2f}", row["goal"])
+        figures = (f"{row['ours']:.1f}", f"{row['reference']:.1f}", row["unit"], f"{row['ratio']:.2f}")
+        cells = (row["name"], *figures, row["goal"])
         mark = {True: "holds", False: "MISSED", None: ""}[row["holds"]]
         print("".join(str(cell).ljust(w) for cell, w in zip(cells, widths, strict=True)) + mark)
     if path:
-        Path(path).write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+        Path(path).write_text(json.dumps({"rows": rows, "machine": machine()}, indent=2) + "\n")
+
+
+def machine() -> dict[str, str]:
+    """The processor and the versions that the figures were taken with."""
+    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return {
+        "processor": f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "native kernels": native_library.available(),
+    }

@@ -108,7 +108,9 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    def __init__(self, channels: int, width: int, classes: int, layers: int, heads: int, window: int, stride: int) -> None:
+    def __init__(
+        self, channels: int, width: int, classes: int, layers: int, heads: int, window: int, stride: int
+    ) -> None:
         super().__init__()
         self.input_proj = nn.Conv1d(channels, width, 1)
         self.layers = nn.ModuleList(Block(width, heads, window, stride, 2**i) for i in range(layers))
@@ -152,7 +154,9 @@ class ReferenceLTContext(nn.Module):
 class ReferenceMSTCN(nn.Module):
     """MS-TCN as usually written: channel-first convolutions, a mask product after every layer."""
 
-    def __init__(self, num_classes: int = 48, feature_dim: int = 2048, num_stages: int = 4, num_layers: int = 10) -> None:
+    def __init__(
+        self, num_classes: int = 48, feature_dim: int = 2048, num_stages: int = 4, num_layers: int = 10
+    ) -> None:
         super().__init__()
         width = 64
         self.stages = nn.ModuleList()

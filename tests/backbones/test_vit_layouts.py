@@ -5,7 +5,6 @@ timm's own random weights are replaced by larger ones: with LayerScale at 1e-5 e
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from torch.testing import assert_close
 
 import framecast as fc
 from framecast.backbones.vit import OFFICIAL
+from hugging_face import hugging_face
 
 timm = pytest.importorskip("timm")
 from timm.layers import resample_abs_pos_embed  # noqa: E402
@@ -94,29 +94,6 @@ def test_other_resolutions_resample_the_position_table(grid: tuple[int, int], at
     assert model.import_report.resampled == (["pos_embed"] if at == "import" else [])
     with torch.no_grad():
         assert_close(model(images(height, width)), other(images(height, width)), **CLOSE)
-
-
-def hugging_face(state: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """Our names as transformers' Dinov2Model has them."""
-    names = {
-        r"cls_token": "embeddings.cls_token",
-        r"pos_embed": "embeddings.position_embeddings",
-        r"reg_token": "embeddings.register_tokens",
-        r"patch_embed\.proj\.(.*)": r"embeddings.patch_embeddings.projection.\1",
-        r"blocks\.(\d+)\.attn\.proj\.(.*)": r"encoder.layer.\1.attention.output.dense.\2",
-        r"blocks\.(\d+)\.ls(\d)\.gamma": r"encoder.layer.\1.layer_scale\2.lambda1",
-        r"blocks\.(\d+)\.(norm\d|mlp\.fc\d)\.(.*)": r"encoder.layer.\1.\2.\3",
-        r"norm\.(.*)": r"layernorm.\1",
-    }
-    out = {"embeddings.mask_token": torch.zeros(1, 48)}
-    for key, tensor in state.items():
-        if match := re.fullmatch(r"blocks\.(\d+)\.attn\.qkv\.(.*)", key):
-            for part, value in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                out[f"encoder.layer.{match[1]}.attention.attention.{part}.{match[2]}"] = value
-            continue
-        pattern = next(pattern for pattern in names if re.fullmatch(pattern, key))
-        out[re.sub(pattern, names[pattern], key)] = tensor
-    return {prefix + key: tensor for key, tensor in out.items()}
 
 
 @pytest.mark.parametrize("prefix", ["", "dinov2.", "backbone."])

@@ -65,7 +65,7 @@ class LTContextConfig:
 
     @property
     def later_width(self) -> int:
-        return int(self.width // self.reduction)
+        return int(self.width / self.reduction + 1e-6)  # floor; 16 / (16 / 5) must stay 5
 
 
 class InstanceNorm(nn.Module):
