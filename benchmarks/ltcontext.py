@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from itertools import pairwise
 
 import torch
 from pairing import in_fresh_process, paired_times, peak_memory, ratio, report, reset_peak_memory
@@ -109,7 +110,7 @@ def memory_rows(sizes: list[int]) -> list[dict]:
         title = f"extra peak memory T={frames}, times less"
         rows.append(row(title, used["ours"], used["reference"], "MB", less, goal))
         rows.append(row(f"memory against MS-TCN T={frames}", used["ours"], used["mstcn"], "MB", against))
-    for small, large in zip(sizes, sizes[1:], strict=False):
+    for small, large in pairwise(sizes):
         growth = math.log(ours[large] / ours[small]) / math.log(large / small)
         goal = "<= 1.1" if small >= 20_000 else ""  # smaller ones drown in what the allocator holds anyway
         rows.append(row(f"memory exponent {small} -> {large}", growth, 1.0, "", growth, goal))

@@ -61,7 +61,7 @@ def in_fresh_process(script: str, *arguments: str) -> str:
 
 
 def report(rows: list[dict[str, Any]], path: str | None) -> None:
-    """Print rows of {"name", "ours", "reference", "unit", "ratio", "goal", "holds"}; write them as JSON too."""
+    """Print rows with name, ours, reference, unit, ratio, goal and holds; with a path, write them as JSON."""
     widths = (44, 12, 12, 6, 8, 10)
     titles = ("name", "ours", "reference", "unit", "ratio", "goal", "")
     print("".join(title.ljust(w) for title, w in zip(titles, (*widths, 0), strict=True)))

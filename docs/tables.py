@@ -1,7 +1,7 @@
 """Writes the pages that are tables of what is registered and measured.
 
-    python docs/tables.py           write docs/models.md, recipes.md, protocols.md, results.md, the README's block
-    python docs/tables.py --check   fail if one of them is out of date
+python docs/tables.py           write docs/models.md, recipes.md, protocols.md, results.md, the README's block
+python docs/tables.py --check   fail if one of them is out of date
 """
 
 from __future__ import annotations
@@ -16,6 +16,18 @@ from framecast.registry import entries
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "results"
 README = DOCS.parent / "README.md"
+HEAD_OF_MODELS = """# Models
+
+`framecast list`, `framecast info NAME`.
+
+| name | what it is | parameters | source |
+|---|---|---|---|""".splitlines()
+HEAD_OF_PROTOCOLS = """# Evaluation protocols
+
+`framecast list --kind protocols`.
+
+| name | what counts |
+|---|---|""".splitlines()
 START, END = "<!-- measured:start -->", "<!-- measured:end -->"
 
 
@@ -24,10 +36,7 @@ def models() -> str:
         f"| `{e.name}` | {e.summary} | {e.params:,} | {'[paper](' + e.paper + ')' if e.paper else ''} |"
         for e in entries("model").values()
     ]
-    return "\n".join(
-        ["# Models", "", "`framecast list`, `framecast info NAME`.", ""]
-        + ["| name | what it is | parameters | source |", "|---|---|---|---|", *rows, ""]
-    )
+    return "\n".join([*HEAD_OF_MODELS, *rows, ""])
 
 
 def recipes() -> str:
@@ -41,10 +50,7 @@ def recipes() -> str:
 
 def protocols() -> str:
     rows = [f"| `{name}` | {get_protocol(name).description} |" for name in list_protocols()]
-    return "\n".join(
-        ["# Evaluation protocols", "", "`framecast list --kind protocols`.", ""]
-        + ["| name | what counts |", "|---|---|", *rows, ""]
-    )
+    return "\n".join([*HEAD_OF_PROTOCOLS, *rows, ""])
 
 
 def measured() -> str:
@@ -65,7 +71,9 @@ def readme_block() -> str:
         lines += ["| frames | framecast | reference | times faster |", "|---|---|---|---|"]
         for row in rows:
             frames = row["name"].split("T=")[1].split(",")[0]
-            lines.append(f"| {int(frames):,} | {row['ours']:,.0f} ms | {row['reference']:,.0f} ms | {row['ratio']:.1f} |")
+            lines.append(
+                f"| {int(frames):,} | {row['ours']:,.0f} ms | {row['reference']:,.0f} ms | {row['ratio']:.1f} |"
+            )
         lines += ["", "Reproduce with `python benchmarks/ltcontext.py`.", ""]
     for name in ("fir_actions", "tas_scores"):
         table = RESULTS / name / "headline.md"
@@ -85,7 +93,9 @@ def main() -> int:
     text = README.read_text(encoding="utf-8")
     before, after = text.split(START)[0], text.split(END)[1]
     pages[README] = f"{before}{START}\n{readme_block()}\n{END}{after}"
-    stale = [path for path, new in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != new]
+    stale = [
+        path for path, new in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != new
+    ]
     if "--check" in sys.argv:
         for path in stale:
             print(f"{path} is out of date; run python docs/tables.py")

@@ -60,7 +60,11 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
             if not all(key in row["mean"] for key in keys):
                 continue
             group, _, model = name.rpartition("/")
-            parts.append(f"| {group} | {model} | " + " | ".join(cell(row["mean"], row.get("std"), k) for k in keys) + " |")
+            parts.append(
+                f"| {group} | {model} | "
+                + " | ".join(cell(row["mean"], row.get("std"), k) for k in keys)
+                + " |"
+            )
         parts.append("")
     return "\n".join(parts)
 
@@ -78,7 +82,15 @@ def plot(rows: dict[str, dict[str, Any]], path: Path, title: str) -> None:
             places = [k + (i - (len(members) - 1) / 2) * width for k in range(len(KEYS))]
             error = [(row.get("std") or {}).get(key) or 0.0 for key in KEYS]
             heights = [row["mean"][key] for key in KEYS]
-            axis.bar(places, heights, width * 0.92, yerr=error, color=shades[i % len(shades)], label=model, error_kw={"lw": 1})
+            axis.bar(
+                places,
+                heights,
+                width * 0.92,
+                yerr=error,
+                color=shades[i % len(shades)],
+                label=model,
+                error_kw={"lw": 1},
+            )
         axis.set_xticks(range(len(KEYS)), TITLES)
         axis.set_title(group or title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
@@ -99,12 +111,30 @@ def main() -> None:
         if (path.parent / "config.yaml").exists():  # a single run inside a study
             continue
         rows[str(path.parent.relative_to(studies))] = read_study(path.parent)
-    order = ["svm", "frame_linear", "frame_linear_median", "tcnn", "dilated_tcn", "ed_tcn", "mstcn", "ltcontext"]
+    order = [
+        "svm",
+        "frame_linear",
+        "frame_linear_median",
+        "tcnn",
+        "dilated_tcn",
+        "ed_tcn",
+        "mstcn",
+        "ltcontext",
+    ]
     rank = {model: i for i, model in enumerate(order)}
-    rows = dict(sorted(rows.items(), key=lambda item: (item[0].rpartition("/")[0], rank.get(item[0].rpartition("/")[2], 99))))
+    rows = dict(
+        sorted(
+            rows.items(),
+            key=lambda item: (item[0].rpartition("/")[0], rank.get(item[0].rpartition("/")[2], 99)),
+        )
+    )
     seconds = [row["wall_seconds"] for row in rows.values() if "wall_seconds" in row]
     environments = [row.pop("environment") for row in rows.values() if "environment" in row]
-    summary = {"rows": rows, "wall_seconds": sum(seconds), "environment": environments[0] if environments else {}}
+    summary = {
+        "rows": rows,
+        "wall_seconds": sum(seconds),
+        "environment": environments[0] if environments else {},
+    }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(rows, folder / "plot.png", name)
     readme = folder / "README.md"

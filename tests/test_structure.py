@@ -1,4 +1,4 @@
-"""The house keeps its order: imports flow one way, files stay readable, heavy packages stay out of the way."""
+"""The house keeps its order: imports flow one way, files stay readable, heavy packages stay away."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def test_imports_flow_one_way(path: Path) -> None:
         for module in modules:
             other = part_of(module) if module.startswith("framecast.") else ""
             if other:
-                assert RANK[other] <= RANK[part], f"line {node.lineno}: {part} imports {other}, which stands above it"
+                assert RANK[other] <= RANK[part], (
+                    f"line {node.lineno}: {part} imports {other}, which stands above it"
+                )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -64,7 +66,9 @@ def test_files_stay_readable(path: Path) -> None:
         assert ast.get_docstring(ast.parse("\n".join(lines))), "a file says what it is in its first line"
 
 
-@pytest.mark.parametrize("command", [["--help"], ["list"], ["info", "ltcontext"], ["list", "--kind", "recipes"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["list"], ["info", "ltcontext"], ["list", "--kind", "recipes"]]
+)
 def test_catalogue_answers_without_torch(command: list[str]) -> None:
     code = (
         "import sys; from framecast.cli.app import app\n"

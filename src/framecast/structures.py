@@ -71,7 +71,8 @@ class Provenance:
                 "extract the features again with `framecast features`"
             )
         listed = {"image_size", "mean", "std"}
-        return cls(**{k: tuple(v) if k in listed else v for k, v in values.items()})
+        read: dict[str, Any] = {k: tuple(v) if k in listed else v for k, v in values.items()}
+        return cls(**read)
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,9 @@ class Segments:
         if labels.ndim != 1 or len(labels) == 0:
             raise ValueError(f"frame labels must be a non-empty vector, got shape {labels.shape}")
         if times is not None and len(times) != len(labels):
-            raise ValueError(f"{len(labels)} frame labels but {len(times)} frame times; pass one time per frame")
+            raise ValueError(
+                f"{len(labels)} frame labels but {len(times)} frame times; pass one time per frame"
+            )
         starts = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
         ends = np.append(starts[1:], len(labels))
         confidence = None

@@ -39,7 +39,9 @@ class Fixture:
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors below a prefix, without it: `part("state")` is the official state dict."""
-        return {k.removeprefix(prefix + "."): t for k, t in self.tensors.items() if k.startswith(prefix + ".")}
+        return {
+            k.removeprefix(prefix + "."): t for k, t in self.tensors.items() if k.startswith(prefix + ".")
+        }
 
 
 def roots() -> list[Path]:
@@ -61,7 +63,9 @@ def fixtures(system: str) -> list[Any]:
 def require(fixture: Fixture | None) -> Fixture:
     if fixture is not None:
         return fixture
-    message = f"no golden fixtures in {[str(r) for r in roots()]}; set FRAMECAST_GOLDEN to a folder that has them"
+    message = (
+        f"no golden fixtures in {[str(r) for r in roots()]}; set FRAMECAST_GOLDEN to a folder that has them"
+    )
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)

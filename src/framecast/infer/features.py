@@ -154,13 +154,13 @@ def _check_existing(jobs: list[_Job], wanted: Provenance, resume: bool) -> None:
         if not job.track.is_file():
             continue
         if not resume:
-            raise ValueError(f"{job.track}: is there already; pass resume=True to keep it or overwrite=True")
+            raise ValueError(f"{job.track}: is there already; pass resume=True or overwrite=True")
         found = read_provenance(job.track)
         differences = found.differences(wanted) if found else ["it does not say how it was made"]
         if differences:
             raise ValueError(
                 f"{job.track}: was made in another way ({'; '.join(differences)}); "
-                "write to another folder, or pass overwrite=True to make it anew"
+                "write to another folder, or pass overwrite=True (--overwrite) to make it anew"
             )
 
 
@@ -175,7 +175,7 @@ def _extract_one(
             return (
                 job.name,
                 "failed",
-                (f"{job.video}: has changed since {job.track} was made; pass overwrite=True to make it anew"),
+                (f"{job.video}: has changed since {job.track} was made; pass --overwrite"),
             )
         track = extract_features(model, job.video, settings, device, provenance=wanted)
         job.track.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,17 @@
 // What the kernels of one instruction set offer to library.cpp.
 //
-// span_attention.cpp and shifted_linear.cpp are compiled once per instruction set, each time into its own namespace.
-// Only plain data crosses this border, and those files use nothing of the C++ standard library: an inline function
-// of it that is compiled for a newer processor could become the copy that the linker keeps for every processor.
+// span_attention.cpp and shifted_linear.cpp are compiled once per instruction set, each time into its own
+// namespace. Only plain data crosses this border, and those files use nothing of the C++ standard library: an
+// inline function of it that is compiled for a newer processor could become the copy that the linker keeps
+// for every processor.
 #pragma once
 
 #include <cstdint>
 
 namespace framecast {
 
-// Rows of a (rows, heads * width) matrix that attend to each other: queries first_query + i * step, keys likewise.
+// Rows of a (rows, heads * width) matrix that attend to each other: queries first_query + i * step, keys
+// likewise.
 struct Span {
   int64_t first_query, queries, first_key, keys, step;
 };
@@ -39,20 +41,21 @@ struct Linear {
 
 struct Kernels {
   const char* name;
-  int64_t panel;  // outputs of a packed weight panel
+  int64_t panel;                                                // outputs of a packed weight panel
   int64_t (*attention_scratch)(const Attention&, const Span&);  // floats
-  void (*attend)(const Attention&, const Span&, int64_t first, int64_t last, float* scratch);  // queries first .. last - 1
+  void (*attend)(const Attention&, const Span&, int64_t first, int64_t last,
+                 float* scratch);  // queries first .. last - 1
   int64_t (*linear_scratch)(const Linear&);
   void (*linear)(const Linear&, int64_t first, int64_t last, float* scratch);  // frames first .. last - 1
 };
 
-#define FRAMECAST_DECLARE(set)                                                          \
-  namespace set {                                                                       \
-  int64_t attention_scratch(const Attention&, const Span&);                             \
-  void attend(const Attention&, const Span&, int64_t first, int64_t last, float*);      \
-  int64_t linear_scratch(const Linear&);                                                \
-  void linear(const Linear&, int64_t first, int64_t last, float*);                      \
-  extern const int64_t panel;                                                           \
+#define FRAMECAST_DECLARE(set)                                                     \
+  namespace set {                                                                  \
+  int64_t attention_scratch(const Attention&, const Span&);                        \
+  void attend(const Attention&, const Span&, int64_t first, int64_t last, float*); \
+  int64_t linear_scratch(const Linear&);                                           \
+  void linear(const Linear&, int64_t first, int64_t last, float*);                 \
+  extern const int64_t panel;                                                      \
   }
 
 FRAMECAST_DECLARE(portable)

@@ -22,14 +22,14 @@ enum Status : int { DONE = 0, OUT_OF_RANGE = 1, OUT_OF_MEMORY = 2 };
 #define FRAMECAST_KERNELS(set) \
   Kernels { #set, set::panel, set::attention_scratch, set::attend, set::linear_scratch, set::linear }
 
-const Kernels SETS[] = {  // best first
+const Kernels SETS[] = {// best first
 #if defined(__x86_64__) && defined(FRAMECAST_AVX512)
-    FRAMECAST_KERNELS(avx512),
+                        FRAMECAST_KERNELS(avx512),
 #endif
 #if defined(__x86_64__) && defined(FRAMECAST_AVX2)
-    FRAMECAST_KERNELS(avx2),
+                        FRAMECAST_KERNELS(avx2),
 #endif
-    FRAMECAST_KERNELS(portable)};
+                        FRAMECAST_KERNELS(portable)};
 
 bool supported(const Kernels& set) {
 #if defined(__x86_64__)
@@ -46,14 +46,16 @@ const Kernels* best() { return std::find_if(std::begin(SETS), std::end(SETS), su
 
 const Kernels* kernels = best();
 
-// Runs task(data) on up to so many threads at once and waits for them. On PyTorch's own OpenMP threads where the
-// process has them: threads beside those would fight them for the cores, since they spin for a while after work.
+// Runs task(data) on up to so many threads at once and waits for them. On PyTorch's own OpenMP threads where
+// the process has them: threads beside those would fight them for the cores, since they spin for a while
+// after work.
 void run_on(int64_t threads, void (*task)(void*), void* data) {
   using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
   static const auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
   if (threads == 1) return task(data);
   if (parallel) return parallel(task, data, static_cast<unsigned>(threads), 0);
   std::vector<std::thread> others;
+  others.reserve(threads - 1);
   try {
     for (int64_t other = 1; other < threads; ++other) others.emplace_back(task, data);
   } catch (const std::system_error&) {
@@ -63,18 +65,27 @@ void run_on(int64_t threads, void (*task)(void*), void* data) {
   for (auto& other : others) other.join();
 }
 
+struct Release {
+  void operator()(float* numbers) const { ::operator delete[](numbers, std::align_val_t{64}); }
+};
+
+// Numbers that begin with a cache line, so that no vector of the widest kind lies in two.
+std::unique_ptr<float[], Release> aligned(int64_t number) {
+  return std::unique_ptr<float[], Release>(new (std::align_val_t{64}) float[number]);
+}
+
 // work(item, scratch) for every item, each done by whichever thread is free.
 template <class Work>
 void share(int64_t items, int64_t threads, int64_t scratch, const Work& work) {
   threads = std::max<int64_t>(1, std::min(threads, items));
-  scratch = (scratch + 15) / 16 * 16 + 16;  // no two threads write to the same cache line
-  const std::unique_ptr<float[]> memory(new float[threads * scratch]);
+  scratch = (scratch + 15) / 16 * 16;  // whole cache lines
+  const auto memory = aligned(threads * scratch);
   std::atomic<int64_t> next_thread{0}, next_item{0};
   auto task = [&] {
     float* const mine = memory.get() + next_thread.fetch_add(1) * scratch;
     for (int64_t item; (item = next_item.fetch_add(1)) < items;) work(item, mine);
   };
-  run_on(threads, [](void* task_) { (*static_cast<decltype(task)*>(task_))(); }, &task);
+  run_on(threads, [](void* data) { (*static_cast<decltype(task)*>(data))(); }, &task);
 }
 
 // A thread must save more than it costs: 4 million multiplications take about 0.1 ms.
@@ -109,13 +120,15 @@ int framecast_span_attention(const float* query, int64_t query_row, const float*
                              const float* value, int64_t value_row, float* out, int64_t out_row, int64_t rows,
                              int64_t heads, int64_t width, const Span* spans, int64_t number,
                              int64_t activation, int64_t threads) try {
-  constexpr int64_t QUERIES = 256;  // of one piece: many enough to gather keys and values for, few enough to share
+  constexpr int64_t QUERIES =
+      256;  // of one piece: many enough to gather keys and values for, few enough to share
   struct Piece {
     const Span* span;
     int64_t first, last;
   };
   const Kernels& k = *kernels;
-  const Attention attention{query, key, value, out, query_row, key_row, value_row, out_row, heads, width, activation};
+  const Attention attention{query,     key,     value, out,   query_row, key_row,
+                            value_row, out_row, heads, width, activation};
   std::vector<Piece> pieces;
   double pairs = 0.0;
   int64_t scratch = 0;
@@ -139,26 +152,29 @@ int framecast_span_attention(const float* query, int64_t query_row, const float*
 
 // x: (videos, frames, depth), weight: (width, depth, taps), bias: (width) or null, add: like out or null,
 // out: (videos, frames, width); the videos of a tensor lie frames * row numbers apart.
-int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight, const float* bias, const float* add,
-                             int64_t add_row, float* out, int64_t out_row, int64_t videos, int64_t frames,
-                             int64_t depth, int64_t width, int64_t taps, const int64_t* shifts, int64_t activation,
-                             int64_t threads) try {
-  constexpr int64_t FRAMES = 128;  // of one piece: their rows stay in the second-level cache from panel to panel
+int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight, const float* bias,
+                             const float* add, int64_t add_row, float* out, int64_t out_row, int64_t videos,
+                             int64_t frames, int64_t depth, int64_t width, int64_t taps,
+                             const int64_t* shifts, int64_t activation, int64_t threads) try {
+  constexpr int64_t FRAMES =
+      128;  // of one piece: their rows stay in the second-level cache from panel to panel
   const Kernels& k = *kernels;
-  const int64_t panels = (width + k.panel - 1) / k.panel;
-  std::vector<float> packed(panels * k.panel * (taps * depth + 1), 0.0f);
-  float* packed_bias = packed.data() + panels * k.panel * taps * depth;
+  const int64_t columns = (width + k.panel - 1) / k.panel * k.panel;
+  const auto packed = aligned(columns * (taps * depth + 1));
+  std::fill_n(packed.get(), columns * (taps * depth + 1), 0.0f);
+  float* packed_bias = packed.get() + columns * taps * depth;
   for (int64_t e = 0; e < width; ++e) {
-    float* to = packed.data() + e / k.panel * taps * depth * k.panel + e % k.panel;
+    float* to = packed.get() + e / k.panel * taps * depth * k.panel + e % k.panel;
     for (int64_t d = 0; d < depth; ++d)
       for (int64_t tap = 0; tap < taps; ++tap)
         to[(tap * depth + d) * k.panel] = weight[(e * depth + d) * taps + tap];
     packed_bias[e] = bias ? bias[e] : 0.0f;
   }
-  const Linear linear{x,     packed.data(), packed_bias, add,   out,  x_row,  add_row,
-                      out_row, frames,      depth,       width, taps, shifts, activation};
+  const Linear linear{x,       packed.get(), packed_bias, add,   out,  x_row,  add_row,
+                      out_row, frames,       depth,       width, taps, shifts, activation};
   const int64_t pieces = (frames + FRAMES - 1) / FRAMES;
-  threads = worthwhile(threads, static_cast<double>(videos * frames) * static_cast<double>(taps * depth * width));
+  threads =
+      worthwhile(threads, static_cast<double>(videos * frames) * static_cast<double>(taps * depth * width));
   share(videos * pieces, threads, k.linear_scratch(linear), [&](int64_t item, float* memory) {
     const int64_t video = item / pieces, first = item % pieces * FRAMES;
     Linear one = linear;

@@ -1,8 +1,9 @@
-// A linear map of each frame and of frames a fixed distance away, with bias, activation and residual in one pass.
+// A linear map of each frame and of frames a fixed distance away, with bias, activation and residual in one
+// pass.
 //
-// Outputs lie on lanes. The weights of one panel of outputs fit the first-level cache and are used for all frames of
-// a piece before the next panel's turn; sums never leave the registers, so a convolution reads and writes each
-// frame's outputs once, however many taps it has.
+// Outputs lie on lanes. The weights of one panel of outputs fit the first-level cache and are used for all
+// frames of a piece before the next panel's turn; sums never leave the registers, so a convolution reads and
+// writes each frame's outputs once, however many taps it has.
 
 #include "kernels.h"
 #include "vectors.h"
@@ -15,7 +16,8 @@ template <int N>
 struct Frames {
   const Linear& l;
   const float *weight, *bias;  // of this panel
-  int64_t begin, column, columns;  // first frame of the piece; first output and number of outputs of this panel
+  int64_t begin, column,
+      columns;  // first frame of the piece; first output and number of outputs of this panel
   float* scratch;
 
   // Rows first .. first + R - 1 of x, zeros where there is no frame.

@@ -1,10 +1,11 @@
 // Attention over spans of rows, without ever storing a whole score matrix.
 //
-// A tile holds as many queries as two vectors have lanes, one query per lane, so that maximum, exponential and sum
-// run over lanes without ever crossing them. Both products then have the same form: scores[key][query] and
-// out[channel][query] add up numbers of a key or a value, each times a vector of queries. Keys come in blocks that
-// stay in the first-level cache together with their scores; a later block with larger scores fades what the earlier
-// ones have added up (Milakov, Gimelshein 2018, https://arxiv.org/abs/1805.02867).
+// A tile holds as many queries as two vectors have lanes, one query per lane, so that maximum, exponential
+// and sum run over lanes without ever crossing them. Both products then have the same form:
+// scores[key][query] and out[channel][query] add up numbers of a key or a value, each times a vector of
+// queries. Keys come in blocks that stay in the first-level cache together with their scores; a later block
+// with larger scores fades what the earlier ones have added up (Milakov, Gimelshein 2018,
+// https://arxiv.org/abs/1805.02867).
 
 #include "kernels.h"
 #include "vectors.h"
@@ -48,15 +49,18 @@ struct Weighted {
   }
 };
 
-// Rows that lie `step * row` numbers apart, one after the other: far-apart rows would share a few cache lines.
+// Rows that lie `row` numbers apart, scaled and one after the other: far apart they would share few cache
+// lines.
 void gather(const float* from, int64_t row, int64_t rows, int64_t width, float scale, float* to) {
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t c = 0; c < width; ++c) to[i * width + c] = scale * from[i * row + c];
 }
 
-// One tile of up to PANEL queries of one head against all keys; rows are `row` numbers apart.
+// One tile of up to PANEL queries of one head against all keys, which are scaled so that scores are powers
+// of 2.
 void attend_tile(const float* query, int64_t query_row, float* out, int64_t out_row, int64_t queries,
-                 const float* keys, const float* values, int64_t count, int64_t width, int64_t activation, float* scratch) {
+                 const float* keys, const float* values, int64_t count, int64_t width, int64_t activation,
+                 float* scratch) {
   float* q = scratch;  // (width, PANEL)
   float* sums = q + width * PANEL;
   float* scores = sums + width * PANEL;  // (BLOCK, PANEL)
@@ -97,22 +101,25 @@ void attend_tile(const float* query, int64_t query_row, float* out, int64_t out_
 namespace framecast::FRAMECAST_SET {
 
 int64_t attention_scratch(const Attention& a, const Span& span) {
-  return 2 * span.keys * a.width + 2 * a.width * PANEL + BLOCK * PANEL;
+  return 2 * a.width * PANEL + BLOCK * PANEL + 2 * span.keys * a.width;
 }
 
 void attend(const Attention& a, const Span& span, int64_t first, int64_t last, float* scratch) {
-  constexpr float LOG2_E = 1.44269504f;
-  float* keys = scratch;
-  float* values = keys + span.keys * a.width;
-  float* rest = values + span.keys * a.width;
+  float* const keys = scratch + 2 * a.width * PANEL + BLOCK * PANEL;
+  float* const values = keys + span.keys * a.width;
+  const float log2_e = 1.44269504f, scale = log2_e / __builtin_sqrtf(static_cast<float>(a.width));
   for (int64_t head = 0; head < a.heads; ++head) {
     const int64_t channel = head * a.width;
-    gather(a.key + span.first_key * a.key_row + channel, span.step * a.key_row, span.keys, a.width, LOG2_E / __builtin_sqrtf(static_cast<float>(a.width)), keys);
-    gather(a.value + span.first_key * a.value_row + channel, span.step * a.value_row, span.keys, a.width, 1.0f, values);
+    const float* key = a.key + span.first_key * a.key_row + channel;
+    const float* value = a.value + span.first_key * a.value_row + channel;
+    gather(key, span.step * a.key_row, span.keys, a.width, scale, keys);
+    gather(value, span.step * a.value_row, span.keys, a.width, 1.0f, values);
     for (int64_t i = first; i < last; i += PANEL) {
-      const int64_t row = span.first_query + i * span.step;
-      attend_tile(a.query + row * a.query_row + channel, span.step * a.query_row, a.out + row * a.out_row + channel,
-                  span.step * a.out_row, last - i < PANEL ? last - i : PANEL, keys, values, span.keys, a.width, a.activation, rest);
+      const int64_t row = span.first_query + i * span.step, queries = last - i < PANEL ? last - i : PANEL;
+      const float* query = a.query + row * a.query_row + channel;
+      float* out = a.out + row * a.out_row + channel;
+      attend_tile(query, span.step * a.query_row, out, span.step * a.out_row, queries, keys, values,
+                  span.keys, a.width, a.activation, scratch);
     }
   }
 }

@@ -1,5 +1,5 @@
-// Vectors as wide as the instruction set that this file is compiled for, the matrix product that all kernels are
-// made of, and the two functions that they need. GCC's vector extensions, which clang knows as well.
+// Vectors as wide as the instruction set that this file is compiled for, the matrix product that all kernels
+// are made of, and the two functions that they need. GCC's vector extensions, which clang knows as well.
 #pragma once
 
 #include "kernels.h"
@@ -34,7 +34,8 @@ inline void transpose4(const float* from, int64_t from_row, float* to, int64_t t
   typedef int32_t Order __attribute__((vector_size(16)));
 #define FRAMECAST_MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, Order{i, j, k, l})
 #endif
-  const Four a = *reinterpret_cast<const Anywhere*>(from), b = *reinterpret_cast<const Anywhere*>(from + from_row);
+  const Four a = *reinterpret_cast<const Anywhere*>(from),
+             b = *reinterpret_cast<const Anywhere*>(from + from_row);
   const Four c = *reinterpret_cast<const Anywhere*>(from + 2 * from_row);
   const Four d = *reinterpret_cast<const Anywhere*>(from + 3 * from_row);
   const Four ab = FRAMECAST_MIX(a, b, 0, 4, 1, 5), AB = FRAMECAST_MIX(a, b, 2, 6, 3, 7);
@@ -46,14 +47,16 @@ inline void transpose4(const float* from, int64_t from_row, float* to, int64_t t
 }
 
 // to[c][i] = from[i][c] for i < rows, c < columns.
-inline void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+inline void transpose(const float* from, int64_t from_row, int64_t rows, int64_t columns, float* to,
+                      int64_t to_row) {
   const int64_t whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
   for (int64_t i = 0; i < rows; ++i) {
     const bool inside = i < whole_rows;
     if (inside && i % 4 == 0)
       for (int64_t c = 0; c < whole_columns; c += 4)
         transpose4(from + i * from_row + c, from_row, to + c * to_row + i, to_row);
-    for (int64_t c = inside ? whole_columns : 0; c < columns; ++c) to[c * to_row + i] = from[i * from_row + c];
+    for (int64_t c = inside ? whole_columns : 0; c < columns; ++c)
+      to[c * to_row + i] = from[i * from_row + c];
   }
 }
 
@@ -89,8 +92,8 @@ inline void by_rows(int64_t rows, const Work& work) {
   for (; first < rows; ++first) work.template run<1>(first);
 }
 
-// 2^x for x <= 0 or so: 2^round(x) through the exponent bits, times a polynomial for what is left in [-1/2, 1/2].
-// Relative error below 1e-7; whatever is below 2^-126 gives 2^-126; NaN stays NaN.
+// 2^x for x <= 0 or so: 2^round(x) through the exponent bits, times a polynomial for what is left in [-1/2,
+// 1/2]. Relative error below 1e-7; whatever is below 2^-126 gives 2^-126; NaN stays NaN.
 inline Vector exp2(Vector x) {
   x = x < -126.0f ? all(-126.0f) : x;
   const Vector rounder = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to whole numbers
@@ -103,10 +106,12 @@ inline Vector exp2(Vector x) {
   p = p * f + 2.4022647e-1f;
   p = p * f + 6.9314721e-1f;
   p = p * f + 1.0f;
-  return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) + (reinterpret_cast<Integers>(shifted) << 23));
+  return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) +
+                                  (reinterpret_cast<Integers>(shifted) << 23));
 }
 
-// x * Phi(x) with Phi(x) = 1/2 + x P(x^2), P fitted over |x| <= 5.2; beyond, Phi is 0 or 1. Absolute error 6e-7.
+// x * Phi(x) with Phi(x) = 1/2 + x P(x^2), P fitted over |x| <= 5.2; beyond, Phi is 0 or 1. Absolute error
+// 6e-7.
 inline Vector gelu(Vector x) {
   const Vector t = x * x * 7.3964497e-2f - 1.0f;  // x^2 from [0, 5.2^2] to [-1, 1]
   Vector p = all(-3.8824318e-4f);
