@@ -57,8 +57,13 @@ def measured() -> str:
     """Tables of every results folder, each with its two sentences and its command."""
     parts = []
     for folder in sorted(p.parent for p in RESULTS.glob("*/README.md")):
-        parts += [(folder / "README.md").read_text(encoding="utf-8").strip(), ""]
+        text = (folder / "README.md").read_text(encoding="utf-8").strip()
+        parts += [text.replace("](plot.png)", f"](images/{folder.name}.png)"), ""]
     return "\n".join(parts)
+
+
+def plots() -> dict[Path, bytes]:
+    return {DOCS / "images" / f"{p.parent.name}.png": p.read_bytes() for p in RESULTS.glob("*/plot.png")}
 
 
 def readme_block() -> str:
@@ -71,9 +76,8 @@ def readme_block() -> str:
         lines += ["| frames | framecast | reference | times faster |", "|---|---|---|---|"]
         for row in rows:
             frames = row["name"].split("T=")[1].split(",")[0]
-            lines.append(
-                f"| {int(frames):,} | {row['ours']:,.0f} ms | {row['reference']:,.0f} ms | {row['ratio']:.1f} |"
-            )
+            times = f"{row['ours']:,.0f} ms | {row['reference']:,.0f} ms"
+            lines.append(f"| {int(frames):,} | {times} | {row['ratio']:.1f} |")
         lines += ["", "Reproduce with `python benchmarks/ltcontext.py`.", ""]
     for name in ("fir_actions", "tas_scores"):
         table = RESULTS / name / "headline.md"
@@ -84,7 +88,7 @@ def readme_block() -> str:
 
 
 def main() -> int:
-    pages = {
+    pages: dict[Path, str | bytes] = {
         DOCS / "models.md": models(),
         DOCS / "recipes.md": recipes(),
         DOCS / "protocols.md": protocols(),
@@ -93,15 +97,15 @@ def main() -> int:
     text = README.read_text(encoding="utf-8")
     before, after = text.split(START)[0], text.split(END)[1]
     pages[README] = f"{before}{START}\n{readme_block()}\n{END}{after}"
-    stale = [
-        path for path, new in pages.items() if not path.is_file() or path.read_text(encoding="utf-8") != new
-    ]
+    pages |= plots()
+    fresh = {path: new if isinstance(new, bytes) else new.encode() for path, new in pages.items()}
+    stale = [path for path, new in fresh.items() if not path.is_file() or path.read_bytes() != new]
     if "--check" in sys.argv:
         for path in stale:
             print(f"{path} is out of date; run python docs/tables.py")
         return 1 if stale else 0
     for path in stale:
-        path.write_text(pages[path], encoding="utf-8")
+        path.write_bytes(fresh[path])
         print(f"wrote {path}")
     return 0
 
