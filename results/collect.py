@@ -27,12 +27,17 @@ def read_study(folder: Path) -> dict[str, Any]:
     if not study["complete"]:
         raise SystemExit(f"{folder} is not finished; run its command again, it goes on")
     environment = json.loads(next(folder.glob("*/environment.json")).read_text())
+    environment = environment[-1] if isinstance(environment, list) else environment
+    environment.pop("command", None)  # holds local paths; run.sh is the command
     return {
         "splits": study["splits"],
         "seeds": study["seeds"],
         "mean": study["mean"],
         "std": study["std"],
-        "per_run": [{k: run[k] for k in ("split", "seed", "metrics")} for run in study["runs"]],
+        "per_run": [
+            {"split": run["split"], "seed": run["seed"], **{key: run["metrics"][key] for key in KEYS}}
+            for run in study["runs"]
+        ],
         "wall_seconds": round(sum(run["seconds"] for run in study["runs"])),
         "environment": environment,
     }
@@ -53,18 +58,20 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     parts = []
     known = [p for p in protocols_of(next(iter(rows.values()))["mean"]) if "without" not in p]
     for prefix in known:
-        parts += [f"**{prefix or 'mean over videos'}**", "", "| set | model | " + " | ".join(TITLES) + " |"]
-        parts.append("|---" * (len(KEYS) + 2) + "|")
+        heads = (["data"] if any("/" in name for name in rows) else []) + ["model", *TITLES]
+        parts += [
+            f"**{prefix or 'mean over videos'}**",
+            "",
+            f"| {' | '.join(heads)} |",
+            "|---" * len(heads) + "|",
+        ]
         for name, row in rows.items():
             keys = [f"{prefix}: {key}" if prefix else key for key in KEYS]
             if not all(key in row["mean"] for key in keys):
                 continue
             group, _, model = name.rpartition("/")
-            parts.append(
-                f"| {group} | {model} | "
-                + " | ".join(cell(row["mean"], row.get("std"), k) for k in keys)
-                + " |"
-            )
+            cells = [cell(row["mean"], row.get("std"), key) for key in keys]
+            parts.append(f"| {' | '.join([group, model, *cells] if len(heads) > 6 else [model, *cells])} |")
         parts.append("")
     return "\n".join(parts)
 
@@ -111,16 +118,7 @@ def main() -> None:
         if (path.parent / "config.yaml").exists():  # a single run inside a study
             continue
         rows[str(path.parent.relative_to(studies))] = read_study(path.parent)
-    order = [
-        "svm",
-        "frame_linear",
-        "frame_linear_median",
-        "tcnn",
-        "dilated_tcn",
-        "ed_tcn",
-        "mstcn",
-        "ltcontext",
-    ]
+    order = ["svm", "linear", "linear_median", "tcnn", "dilated_tcn", "ed_tcn", "mstcn", "ltcontext"]
     rank = {model: i for i, model in enumerate(order)}
     rows = dict(
         sorted(
@@ -131,6 +129,7 @@ def main() -> None:
     seconds = [row["wall_seconds"] for row in rows.values() if "wall_seconds" in row]
     environments = [row.pop("environment") for row in rows.values() if "environment" in row]
     summary = {
+        "command": f"bash results/{name}/run.sh DATA",
         "rows": rows,
         "wall_seconds": sum(seconds),
         "environment": environments[0] if environments else {},
