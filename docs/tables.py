@@ -31,7 +31,7 @@ HEAD_OF_PROTOCOLS = """# Evaluation protocols
 HEADLINES = {
     "fir_actions": ("From raw video: 16 ceiling-camera recordings, 5 folds, 3 seeds, mean over videos:", ""),
     "tas_scores": (
-        "50 Salads (mid), splits 1 to 4, from per-frame SVM scores; below `svm`, the published models and ours:",
+        "50 Salads (mid), splits 1 to 4, from per-frame SVM scores, beside published models:",
         "salads50_mid/",
     ),
 }
