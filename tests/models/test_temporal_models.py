@@ -76,8 +76,7 @@ def test_holes_in_a_mask_are_not_seen(name: str, config: dict) -> None:
     with torch.no_grad():
         logits = model(features, mask)
         assert not logits[:, 0, :, ~mask[0]].any()
-        if name == "ltcontext":  # MS-TCN takes padding at its word
-            assert_close(model(other, mask), logits)
+        assert_close(model(other, mask), logits)
 
 
 def test_hooks_see_every_layer_at_inference() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,29 @@ def test_an_unknown_instruction_set_is_named(
 ) -> None:
     monkeypatch.setenv("FRAMECAST_NATIVE", "mmx")
     assert "FRAMECAST_NATIVE=mmx" in native_library.available()
+
+
+OWN_THREADS = """
+import ctypes, sys
+import numpy as np
+library, size = ctypes.CDLL(sys.argv[1]), ctypes.c_int64
+x, weight = np.random.default_rng(0).normal(size=(2, 3000, 64)).astype("f"), np.eye(64, dtype="f")
+out, shift = np.empty_like(x), np.zeros(1, dtype=np.int64)
+pointers = [ctypes.c_void_p(array.ctypes.data) for array in (x, weight, out, shift)]
+sizes = [size(n) for n in (2, 3000, 64, 64, 1)]
+nothing, row, threads = ctypes.c_void_p(0), size(64), size(3)
+maps = (pointers[1], nothing, nothing, size(0), pointers[2], row, *sizes, pointers[3])
+status = library.framecast_shifted_linear(pointers[0], row, *maps, size(0), threads)
+assert status == 0 and (out == x).all() and "torch" not in sys.modules
+"""
+
+
+def test_a_process_without_torch_brings_its_own_threads() -> None:
+    if native_library.load()[0] is None:
+        pytest.skip("no native kernels")
+    command = [sys.executable, "-c", OWN_THREADS, str(native_library.PATH)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 class TestBuild:

@@ -152,7 +152,8 @@ class Stage(nn.Module):
             u = masked(u, mask)
         for block in self.blocks:
             u = block(u, previous, mask)
-        return masked(self.proj_out(u), mask).transpose(1, 2), u
+        logits = masked(self.proj_out(u), mask)
+        return logits.transpose(1, 2).contiguous(), u
 
 
 class LTContext(nn.Module):

@@ -62,7 +62,7 @@ class Stage(nn.Module):
             u = masked(u, mask)
         for layer in self.layers:
             u = layer(u, mask)
-        return masked(self.proj_out(u), mask).transpose(1, 2)
+        return masked(self.proj_out(u), mask).transpose(1, 2).contiguous()
 
 
 class MSTCN(nn.Module):

@@ -2,7 +2,7 @@
 
 Both take projected queries, keys and values (B, T, H * d) and give (B, T, H * d). Where a mask is given,
 sequences are padded and masked exactly as the equations say. Where every frame is valid the same pairs are
-attended with neither padding nor masks, which is the fast path of a single video.
+attended with neither padding nor masks: at inference as spans (`ops.span_attention`), else by torch.
 Shapes: B batch, T frames, H heads, d width of a head, W window, G stride, n windows or frames of a class.
 """
 
@@ -34,27 +34,25 @@ def windowed_attention(
     """Frames of window j, [jW, (j+1)W), see the keys of [jW - W/2, jW + 3W/2).
 
     mask: (B, T), True = valid, None = all valid. Frames that see no valid key give zeros.
-    An odd window raises ValueError.
+    activation: of the answer. An odd window raises ValueError.
     """
     if window % 2:
         raise ValueError(f"window must be even, since half of it reaches to either side; got {window}")
     if mask is None and not dropout and native_library.usable(q, k, v):
-        spans = _window_spans(q.shape[0], q.shape[1], window)
-        return span_attention(
-            q,
-            k,
-            v,
-            spans,
-            num_heads=num_heads,
-            activation=activation,
-            out=q.new_empty(q.shape),
-            impl="native",
-        )
+        return _in_spans(q, k, v, _window_spans(*q.shape[:2], window), num_heads, activation)
     if mask is None:
         context = _windowed(q, k, v, num_heads, window, dropout)
     else:
         context = _windowed_masked(q, k, v, num_heads, window, mask, dropout)
     return activate(context, activation)
+
+
+def _in_spans(
+    q: Tensor, k: Tensor, v: Tensor, spans: Tensor, num_heads: int, activation: Activation | None
+) -> Tensor:
+    """Spans that hold every frame's query once, so that nothing of the answer needs to be set before."""
+    out = q.new_empty(q.shape)
+    return span_attention(q, k, v, spans, num_heads=num_heads, activation=activation, out=out)
 
 
 @lru_cache(maxsize=16)
@@ -139,17 +137,7 @@ def strided_attention(
     mask: (B, T), True = valid, None = all valid. Frames that see no valid key give zeros.
     """
     if mask is None and not dropout and native_library.usable(q, k, v):
-        spans = _class_spans(q.shape[0], q.shape[1], stride)
-        return span_attention(
-            q,
-            k,
-            v,
-            spans,
-            num_heads=num_heads,
-            activation=activation,
-            out=q.new_empty(q.shape),
-            impl="native",
-        )
+        return _in_spans(q, k, v, _class_spans(*q.shape[:2], stride), num_heads, activation)
     return activate(_strided(q, k, v, num_heads, stride, mask, dropout), activation)
 
 

@@ -73,15 +73,14 @@ def eager_inference() -> bool:
 
 def usable(*tensors: Tensor | None) -> bool:
     """Whether a kernel may take the place of torch's operators on these tensors: float32 on the CPU."""
-    return (
-        eager_inference()
-        and load()[0] is not None
-        and all(
-            x is None
-            or (type(x) in (Tensor, nn.Parameter) and x.dtype == torch.float32 and x.device.type == "cpu")
-            for x in tensors
-        )
-    )
+    if not eager_inference() or load()[0] is None:
+        return False
+    for x in tensors:
+        if x is None:
+            continue
+        if type(x) not in (Tensor, nn.Parameter) or x.dtype != torch.float32 or x.device.type != "cpu":
+            return False
+    return True
 
 
 def call(name: str, *arguments: object) -> None:

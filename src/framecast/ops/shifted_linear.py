@@ -47,7 +47,7 @@ def _reference(
 ) -> Tensor:
     """One matrix product per tap, added up in place."""
     videos, frames, _ = x.shape
-    y = (x.new_zeros(len(weight)) if bias is None else bias).repeat(videos, frames, 1)
+    y = (x.new_zeros(weight.shape[0]) if bias is None else bias).repeat(videos, frames, 1)
     for tap, shift in zip(weight.permute(2, 1, 0).contiguous(), shifts, strict=True):  # tap: (D, E)
         if abs(shift) < frames:
             reached = y[:, max(-shift, 0) : frames - max(shift, 0)]
@@ -64,11 +64,11 @@ def _native(
     activation: Activation | None,
     add: Tensor | None,
 ) -> Tensor:
-    (videos, frames, depth), width = x.shape, len(weight)
+    (videos, frames, depth), width = x.shape, weight.shape[0]
     out = x.new_empty(videos, frames, width)
     x, weight = native_library.rows(x), weight.contiguous()
     bias = None if bias is None else bias.contiguous()
-    add = None if add is None else native_library.rows(add.expand_as(out))
+    add = None if add is None else native_library.rows(add)
     native_library.call(
         "shifted_linear",
         x.data_ptr(),

@@ -65,10 +65,10 @@ def _native(
     native_library.call(
         "span_attention",
         *(number for x in (q, k, v, out) for number in (x.data_ptr(), x.stride(0))),
-        len(out),
+        out.shape[0],
         num_heads,
         out.shape[1] // num_heads,
         spans.data_ptr(),
-        len(spans),
+        spans.shape[0],
         CODES[activation],
     )

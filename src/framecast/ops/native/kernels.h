@@ -10,8 +10,7 @@
 
 namespace framecast {
 
-// Rows of a (rows, heads * width) matrix that attend to each other: queries first_query + i * step, keys
-// likewise.
+// Rows of a (rows, heads * width) matrix that attend: queries first_query + i * step to keys likewise.
 struct Span {
   int64_t first_query, queries, first_key, keys, step;
 };
@@ -43,10 +42,10 @@ struct Kernels {
   const char* name;
   int64_t panel;                                                // outputs of a packed weight panel
   int64_t (*attention_scratch)(const Attention&, const Span&);  // floats
-  void (*attend)(const Attention&, const Span&, int64_t first, int64_t last,
-                 float* scratch);  // queries first .. last - 1
   int64_t (*linear_scratch)(const Linear&);
-  void (*linear)(const Linear&, int64_t first, int64_t last, float* scratch);  // frames first .. last - 1
+  // Queries first .. last - 1 of a span, frames first .. last - 1 of a video.
+  void (*attend)(const Attention&, const Span&, int64_t first, int64_t last, float* scratch);
+  void (*linear)(const Linear&, int64_t first, int64_t last, float* scratch);
 };
 
 #define FRAMECAST_DECLARE(set)                                                     \

@@ -20,16 +20,18 @@ namespace {
 enum Status : int { DONE = 0, OUT_OF_RANGE = 1, OUT_OF_MEMORY = 2 };
 
 #define FRAMECAST_KERNELS(set) \
-  Kernels { #set, set::panel, set::attention_scratch, set::attend, set::linear_scratch, set::linear }
+  Kernels { #set, set::panel, set::attention_scratch, set::linear_scratch, set::attend, set::linear }
 
-const Kernels SETS[] = {// best first
+// Best first.
+const Kernels SETS[] = {
 #if defined(__x86_64__) && defined(FRAMECAST_AVX512)
-                        FRAMECAST_KERNELS(avx512),
+    FRAMECAST_KERNELS(avx512),
 #endif
 #if defined(__x86_64__) && defined(FRAMECAST_AVX2)
-                        FRAMECAST_KERNELS(avx2),
+    FRAMECAST_KERNELS(avx2),
 #endif
-                        FRAMECAST_KERNELS(portable)};
+    FRAMECAST_KERNELS(portable),
+};
 
 bool supported(const Kernels& set) {
 #if defined(__x86_64__)
@@ -120,8 +122,7 @@ int framecast_span_attention(const float* query, int64_t query_row, const float*
                              const float* value, int64_t value_row, float* out, int64_t out_row, int64_t rows,
                              int64_t heads, int64_t width, const Span* spans, int64_t number,
                              int64_t activation, int64_t threads) try {
-  constexpr int64_t QUERIES =
-      256;  // of one piece: many enough to gather keys and values for, few enough to share
+  constexpr int64_t QUERIES = 256;  // of one piece: many to gather keys and values for, few enough to share
   struct Piece {
     const Span* span;
     int64_t first, last;
@@ -156,8 +157,7 @@ int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight,
                              const float* add, int64_t add_row, float* out, int64_t out_row, int64_t videos,
                              int64_t frames, int64_t depth, int64_t width, int64_t taps,
                              const int64_t* shifts, int64_t activation, int64_t threads) try {
-  constexpr int64_t FRAMES =
-      128;  // of one piece: their rows stay in the second-level cache from panel to panel
+  constexpr int64_t FRAMES = 128;  // of one piece, so that their rows stay in cache from panel to panel
   const Kernels& k = *kernels;
   const int64_t columns = (width + k.panel - 1) / k.panel * k.panel;
   const auto packed = aligned(columns * (taps * depth + 1));
@@ -173,8 +173,8 @@ int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight,
   const Linear linear{x,       packed.get(), packed_bias, add,   out,  x_row,  add_row,
                       out_row, frames,       depth,       width, taps, shifts, activation};
   const int64_t pieces = (frames + FRAMES - 1) / FRAMES;
-  threads =
-      worthwhile(threads, static_cast<double>(videos * frames) * static_cast<double>(taps * depth * width));
+  const double weights = static_cast<double>(taps * depth * width);
+  threads = worthwhile(threads, weights * static_cast<double>(videos * frames));
   share(videos * pieces, threads, k.linear_scratch(linear), [&](int64_t item, float* memory) {
     const int64_t video = item / pieces, first = item % pieces * FRAMES;
     Linear one = linear;

@@ -49,15 +49,14 @@ struct Weighted {
   }
 };
 
-// Rows that lie `row` numbers apart, scaled and one after the other: far apart they would share few cache
-// lines.
+// Rows that lie `row` numbers apart, scaled and put together: far apart they would share few cache lines.
 void gather(const float* from, int64_t row, int64_t rows, int64_t width, float scale, float* to) {
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t c = 0; c < width; ++c) to[i * width + c] = scale * from[i * row + c];
 }
 
-// One tile of up to PANEL queries of one head against all keys, which are scaled so that scores are powers
-// of 2.
+// One tile of up to PANEL queries of one head against all its keys, which come scaled by log2(e) /
+// sqrt(width).
 void attend_tile(const float* query, int64_t query_row, float* out, int64_t out_row, int64_t queries,
                  const float* keys, const float* values, int64_t count, int64_t width, int64_t activation,
                  float* scratch) {

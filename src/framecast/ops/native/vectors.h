@@ -34,8 +34,8 @@ inline void transpose4(const float* from, int64_t from_row, float* to, int64_t t
   typedef int32_t Order __attribute__((vector_size(16)));
 #define FRAMECAST_MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, Order{i, j, k, l})
 #endif
-  const Four a = *reinterpret_cast<const Anywhere*>(from),
-             b = *reinterpret_cast<const Anywhere*>(from + from_row);
+  const Four a = *reinterpret_cast<const Anywhere*>(from);
+  const Four b = *reinterpret_cast<const Anywhere*>(from + from_row);
   const Four c = *reinterpret_cast<const Anywhere*>(from + 2 * from_row);
   const Four d = *reinterpret_cast<const Anywhere*>(from + 3 * from_row);
   const Four ab = FRAMECAST_MIX(a, b, 0, 4, 1, 5), AB = FRAMECAST_MIX(a, b, 2, 6, 3, 7);
@@ -83,7 +83,7 @@ inline void multiply_add(Tile<R, N>& tile, const float* left, int64_t row, int64
   }
 }
 
-// Calls work.template operator()<R>(first) for rows first .. first + R - 1 until all rows are done.
+// Calls work.run<R>(first) for rows first .. first + R - 1 until all rows are done.
 template <class Work>
 inline void by_rows(int64_t rows, const Work& work) {
   int64_t first = 0;
@@ -92,8 +92,8 @@ inline void by_rows(int64_t rows, const Work& work) {
   for (; first < rows; ++first) work.template run<1>(first);
 }
 
-// 2^x for x <= 0 or so: 2^round(x) through the exponent bits, times a polynomial for what is left in [-1/2,
-// 1/2]. Relative error below 1e-7; whatever is below 2^-126 gives 2^-126; NaN stays NaN.
+// 2^x for x <= 0: 2^round(x) through the exponent bits, times a polynomial for the rest in [-1/2, 1/2].
+// Relative error below 1e-7; what is less than 2^-126 gives 2^-126; NaN stays NaN.
 inline Vector exp2(Vector x) {
   x = x < -126.0f ? all(-126.0f) : x;
   const Vector rounder = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to whole numbers
@@ -110,8 +110,8 @@ inline Vector exp2(Vector x) {
                                   (reinterpret_cast<Integers>(shifted) << 23));
 }
 
-// x * Phi(x) with Phi(x) = 1/2 + x P(x^2), P fitted over |x| <= 5.2; beyond, Phi is 0 or 1. Absolute error
-// 6e-7.
+// x * Phi(x) with Phi(x) = 1/2 + x P(x^2), P fitted over |x| <= 5.2; beyond, Phi is 0 or 1.
+// Absolute error below 6e-7.
 inline Vector gelu(Vector x) {
   const Vector t = x * x * 7.3964497e-2f - 1.0f;  // x^2 from [0, 5.2^2] to [-1, 1]
   Vector p = all(-3.8824318e-4f);
