@@ -18,6 +18,16 @@ from matplotlib.figure import Figure
 
 KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
 TITLES = ("accuracy", "edit", "F1@10", "F1@25", "F1@50")
+COLORS = {  # the same model the same colour in every panel, in the order of the tables
+    "svm": "#9aa5b1",
+    "linear": "#b9c2cb",
+    "linear_median": "#7d8894",
+    "tcnn": "#c2b280",
+    "dilated_tcn": "#7fb0a5",
+    "ed_tcn": "#c98a6b",
+    "mstcn": "#8d7bb5",
+    "ltcontext": "#2f7ab8",
+}
 HERE = Path(__file__).parent
 START, END = "<!-- table:start -->", "<!-- table:end -->"
 
@@ -81,7 +91,6 @@ def plot(rows: dict[str, dict[str, Any]], path: Path, title: str) -> None:
     groups = sorted({name.rpartition("/")[0] for name in rows})
     figure = Figure(figsize=(4.6 * len(groups) + 0.6, 3.6), layout="constrained")
     axes = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
-    shades = ["#9aa5b1", "#c2b280", "#7fb0a5", "#c98a6b", "#8d7bb5", "#2f7ab8", "#d1495b"]
     for axis, group in zip(axes, groups, strict=True):
         members = {n.rpartition("/")[2]: r for n, r in rows.items() if n.rpartition("/")[0] == group}
         width = 0.84 / len(members)
@@ -94,7 +103,7 @@ def plot(rows: dict[str, dict[str, Any]], path: Path, title: str) -> None:
                 heights,
                 width * 0.92,
                 yerr=error,
-                color=shades[i % len(shades)],
+                color=COLORS[model],
                 label=model,
                 error_kw={"lw": 1},
             )
@@ -118,8 +127,7 @@ def main() -> None:
         if (path.parent / "config.yaml").exists():  # a single run inside a study
             continue
         rows[str(path.parent.relative_to(studies))] = read_study(path.parent)
-    order = ["svm", "linear", "linear_median", "tcnn", "dilated_tcn", "ed_tcn", "mstcn", "ltcontext"]
-    rank = {model: i for i, model in enumerate(order)}
+    rank = {model: i for i, model in enumerate(COLORS)}
     rows = dict(
         sorted(
             rows.items(),
