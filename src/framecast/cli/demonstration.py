@@ -78,7 +78,7 @@ def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
 def find_or_make_features(data: Path, out: Path, device: str) -> Path:
     """The folder's own features, or tracks made from its videos/."""
     if (data / "features").is_dir() or not (data / "videos").is_dir():
-        return data / "features"
+        return (data / "features").resolve()
     from framecast.infer.backbone import backbone_factory, feature_settings
     from framecast.infer.features import extract_folder
 
