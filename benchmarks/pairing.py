@@ -66,12 +66,16 @@ def report(rows: list[dict[str, Any]], path: str | None) -> None:
     titles = ("name", "ours", "reference", "unit", "ratio", "goal", "")
     print("".join(title.ljust(w) for title, w in zip(titles, (*widths, 0), strict=True)))
     for row in rows:
-        figures = (f"{row['ours']:.1f}", f"{row['reference']:.1f}", row["unit"], f"{row['ratio']:.2f}")
-        cells = (row["name"], *figures, row["goal"])
+        ours, reference, value = (_figure(row[key]) for key in ("ours", "reference", "ratio"))
+        cells = (row["name"], ours, reference, row["unit"], value, row["goal"])
         mark = {True: "holds", False: "MISSED", None: ""}[row["holds"]]
         print("".join(str(cell).ljust(w) for cell, w in zip(cells, widths, strict=True)) + mark)
     if path:
         Path(path).write_text(json.dumps({"rows": rows, "machine": machine()}, indent=2) + "\n")
+
+
+def _figure(value: float) -> str:
+    return f"{value:.1e}" if 0 < abs(value) < 0.01 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def machine() -> dict[str, str]:

@@ -51,7 +51,7 @@ def _in_spans(
     q: Tensor, k: Tensor, v: Tensor, spans: Tensor, num_heads: int, activation: Activation | None
 ) -> Tensor:
     """Spans that hold every frame's query once, so that nothing of the answer needs to be set before."""
-    out = q.new_empty(q.shape)
+    out = native_library.empty(*q.shape)
     return span_attention(q, k, v, spans, num_heads=num_heads, activation=activation, out=out)
 
 

@@ -65,7 +65,7 @@ def _native(
     add: Tensor | None,
 ) -> Tensor:
     (videos, frames, depth), width = x.shape, weight.shape[0]
-    out = x.new_empty(videos, frames, width)
+    out = native_library.empty(videos, frames, width)
     x, weight = native_library.rows(x), weight.contiguous()
     bias = None if bias is None else bias.contiguous()
     add = None if add is None else native_library.rows(add)
