@@ -7,6 +7,7 @@ Sums use gloo on CPUs and nccl on GPUs. One process needs none of it.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -46,9 +47,9 @@ def start_world(device: str | torch.device | None = None) -> Generator[World]:
     rank, size, local_rank, meeting = _place()
     chosen = _device(device, local_rank)
     ours = size > 1 and not dist.is_initialized()
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
     if ours:
         bound = chosen if chosen.type == "cuda" else None
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(
             backend, meeting, rank=rank, world_size=size, timeout=TIMEOUT, device_id=bound
         )
@@ -57,6 +58,10 @@ def start_world(device: str | torch.device | None = None) -> Generator[World]:
     finally:
         if ours:
             dist.destroy_process_group()
+            if backend == "gloo":
+                # Its threads outlive the group and may still hold tensors of the last sums. Freed while
+                # the interpreter ends, they abort a process whose work is done (pytorch#179291).
+                time.sleep(0.2)
 
 
 def _place() -> tuple[int, int, int, str]:
