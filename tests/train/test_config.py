@@ -16,7 +16,7 @@ from framecast.train.config import (
     parse_value,
     save_recipe,
 )
-from framecast.train.recipe import Recipe
+from framecast.train.segmentation_recipe import SegmentationRecipe
 
 from .tiny_task import tiny_recipe
 
@@ -39,7 +39,7 @@ def test_every_float_survives_yaml_and_the_command_line(value: float) -> None:
     assert parse_value(repr(value)) == value
     recipe = apply_overrides(tiny_recipe(), [f"model.config.x={value!r}"])
     assert recipe.model.config["x"] == value
-    assert Recipe.model_validate(parse_value(dump_recipe(recipe))) == recipe
+    assert SegmentationRecipe.model_validate(parse_value(dump_recipe(recipe))) == recipe
 
 
 def test_overrides_are_typed() -> None:

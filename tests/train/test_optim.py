@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from framecast.train.optim import AveragedWeights, learning_rate, make_optimizer
+from framecast.train.optim import (
+    AveragedWeights,
+    learning_rate,
+    lr_scales,
+    make_optimizer,
+    set_learning_rate,
+)
 from framecast.train.recipe import OptimSettings, ScheduleSettings
 
 from .tiny_task import TinyModel
@@ -77,7 +83,36 @@ def test_vectors_and_named_parameters_are_spared_from_decay() -> None:
     decayed, spared = make_optimizer(nn.Linear(3, 2), settings).param_groups
     assert [p.ndim for p in decayed["params"]] == [2]
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
-    assert make_optimizer(Model(3, 2), settings).param_groups[0]["params"] == []
+    assert [group["weight_decay"] for group in make_optimizer(Model(3, 2), settings).param_groups] == [0.0]
+
+
+class Layered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.blocks = nn.ModuleList(nn.Linear(2, 2) for _ in range(11))
+
+    def layer_groups(self) -> list[list[str]]:
+        return [["stem"], *([f"blocks.{i}"] for i in range(11)), ["head"]]
+
+
+def test_layer_decay_slows_what_is_far_from_the_head() -> None:
+    scales = lr_scales(Layered(), 0.5)
+    assert scales["head.bias"] == 1
+    assert scales["blocks.10.weight"] == 0.5  # and not the rate of blocks.1
+    assert scales["blocks.1.weight"] == 0.5**10
+    assert scales["stem.weight"] == 0.5**12
+    release = lr_scales(Layered(), "release")
+    assert {name: s for name, s in release.items() if s != 1} == dict.fromkeys(
+        ("stem.weight", "stem.bias"), 0.75**12
+    )
+    optimizer = make_optimizer(Layered(), OptimSettings(layer_decay=0.5))
+    set_learning_rate(optimizer, 0.1)
+    assert sorted(group["lr"] for group in optimizer.param_groups) == [
+        0.1 * 0.5**n for n in range(12, -1, -1)
+    ]
+    with pytest.raises(ValueError, match="set optim.layer_decay=null"):
+        make_optimizer(nn.Linear(2, 2), OptimSettings(layer_decay=0.5))
 
 
 def test_frozen_parameters_are_left_out() -> None:

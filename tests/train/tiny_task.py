@@ -12,7 +12,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from framecast.train.recipe import ModelSettings, Recipe, SegmentationDataSettings
+from framecast.train.recipe import ModelSettings
+from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
 
 
 class TinyData:
@@ -98,7 +99,7 @@ class TinyTask:
         return {"task": "tiny", "classes": ["a", "b", "c"]}
 
 
-def tiny_recipe(**changes: Any) -> Recipe:
+def tiny_recipe(**changes: Any) -> SegmentationRecipe:
     """3 steps per epoch of 10 samples: batches of 4, 4 and 2."""
     values: dict[str, Any] = {
         "name": "tiny",
@@ -109,7 +110,7 @@ def tiny_recipe(**changes: Any) -> Recipe:
         "optim": {"lr": 0.01, "weight_decay": 0.01},
         "log_every": 1,
     }
-    return Recipe.model_validate(values | changes)
+    return SegmentationRecipe.model_validate(values | changes)
 
 
 def save_tiny(model: nn.Module, folder: Path, card: dict[str, Any]) -> None:

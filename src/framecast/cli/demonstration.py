@@ -43,9 +43,10 @@ def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
     from framecast.cli.training import KEYS, quoted
     from framecast.data.check import inspect_data
     from framecast.infer.evaluation import evaluate_model
-    from framecast.recipes.build import build_task, get_recipe
+    from framecast.recipes.build import get_recipe, segmentation_task
     from framecast.train.config import apply_overrides
     from framecast.train.loop import train
+    from framecast.train.segmentation_recipe import SegmentationRecipe
 
     features = find_or_make_features(data, out, device)
     report = inspect_data(data, features=features)
@@ -60,7 +61,8 @@ def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
     recipe = apply_overrides(
         get_recipe("segmentation"), [*changes, f"eval_every={epochs}", f"save_every={epochs}"]
     )
-    task = build_task(recipe)
+    assert isinstance(recipe, SegmentationRecipe)
+    task = segmentation_task(recipe)
     show(f"training on {len(task.train_data)} videos, testing on {len(task.eval_data or ())}")
     run = out / "run"
     train(recipe, task, run, device=device)

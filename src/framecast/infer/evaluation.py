@@ -16,7 +16,7 @@ from framecast.metrics.protocols import get_protocol
 from framecast.recipes.build import open_data
 from framecast.tasks.segmentation import check_data, collect_predictions
 from framecast.train.config import load_recipe
-from framecast.train.recipe import SegmentationDataSettings
+from framecast.train.segmentation_recipe import SegmentationDataSettings
 from framecast.writing import write_file
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from framecast.data.folders import AnnotationFolder
 from framecast.data.segmentation import SegmentationData, open_folder, open_segmentation
-from framecast.registry import did_you_mean, find
+from framecast.registry import find
 from framecast.tasks.segmentation import SegmentationTask
 from framecast.tasks.segmentation_augment import Augmentation
-from framecast.train.recipe import Recipe, SegmentationDataSettings
-
-TASKS = ("segmentation",)
+from framecast.train.recipe import Recipe
+from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
+from framecast.train.task import Task
 
 
 def get_recipe(name: str) -> Recipe:
@@ -17,12 +17,13 @@ def get_recipe(name: str) -> Recipe:
     return find("recipe", name).load()()
 
 
-def build_task(recipe: Recipe) -> SegmentationTask:
+def build_task(recipe: Recipe) -> Task:
     """Open the data that the recipe names and make its task; errors name the folder or setting."""
-    if recipe.task not in TASKS:
-        raise ValueError(
-            f"unknown task {recipe.task!r}{did_you_mean(recipe.task, TASKS)}; known: {', '.join(TASKS)}"
-        )
+    assert isinstance(recipe, SegmentationRecipe)
+    return segmentation_task(recipe)
+
+
+def segmentation_task(recipe: SegmentationRecipe) -> SegmentationTask:
     augment = recipe.augment.model_dump()
     folder = _folder(recipe.data)
     divided = recipe.data.split is not None or folder.has_one_split
@@ -52,12 +53,13 @@ def _folder(settings: SegmentationDataSettings) -> AnnotationFolder:
 
 def split_names(recipe: Recipe, wanted: str) -> list[int]:
     """ "all" or "1,3" as split numbers of the recipe's data: its own splits, or its folds."""
-    if wanted == "all":
-        if recipe.data.folds:
-            return list(range(1, recipe.data.folds + 1))
-        folder = _folder(recipe.data)
-        return folder.splits or list(range(1, min(5, len(folder.videos)) + 1))
-    try:
-        return [int(part) for part in wanted.split(",")]
-    except ValueError:
-        raise ValueError(f'splits {wanted!r} are neither "all" nor numbers such as 1,3') from None
+    if wanted != "all":
+        try:
+            return [int(part) for part in wanted.split(",")]
+        except ValueError:
+            raise ValueError(f'splits {wanted!r} are neither "all" nor numbers such as 1,3') from None
+    assert isinstance(recipe, SegmentationRecipe)
+    if recipe.data.folds:
+        return list(range(1, recipe.data.folds + 1))
+    folder = _folder(recipe.data)
+    return folder.splits or list(range(1, min(5, len(folder.videos)) + 1))

@@ -7,26 +7,24 @@ settings were chosen on videos held back from the training side, never on the te
 from __future__ import annotations
 
 from framecast.registry import register_recipe
-from framecast.train.recipe import (
-    ModelSettings,
-    OptimSettings,
-    Recipe,
-    ScheduleSettings,
+from framecast.train.recipe import ModelSettings, OptimSettings, ScheduleSettings
+from framecast.train.segmentation_recipe import (
     SegmentationAugmentSettings,
     SegmentationDataSettings,
     SegmentationLossSettings,
+    SegmentationRecipe,
 )
 
 
 @register_recipe(tags=["segmentation", "measured"])
-def fir_actions_ltcontext() -> Recipe:
+def fir_actions_ltcontext() -> SegmentationRecipe:
     """LTContext on DINOv2 features of 16 untrimmed ceiling-camera videos, 5 folds by video.
 
     Measured in results/fir_actions; some minutes per fold on one CPU core.
 
         framecast train fir_actions_ltcontext --data DATA/fir_actions --splits all --seeds 0,1,2
     """
-    return Recipe(
+    return SegmentationRecipe(
         name="fir_actions_ltcontext",
         model=ModelSettings(
             name="ltcontext",
@@ -54,12 +52,14 @@ def fir_actions_ltcontext() -> Recipe:
     )
 
 
-def _other_model(recipe: Recipe, name: str, model: ModelSettings, **changes: object) -> Recipe:
+def _other_model(
+    recipe: SegmentationRecipe, name: str, model: ModelSettings, **changes: object
+) -> SegmentationRecipe:
     return recipe.model_copy(update={"name": name, "model": model, **changes})
 
 
 @register_recipe(tags=["segmentation", "measured"])
-def fir_actions_mstcn() -> Recipe:
+def fir_actions_mstcn() -> SegmentationRecipe:
     """MS-TCN on the same features, the same training.
 
     framecast train fir_actions_mstcn --data DATA/fir_actions --splits all --seeds 0,1,2
@@ -71,7 +71,7 @@ def fir_actions_mstcn() -> Recipe:
 
 
 @register_recipe(tags=["segmentation", "measured", "baseline"])
-def fir_actions_linear() -> Recipe:
+def fir_actions_linear() -> SegmentationRecipe:
     """A linear classifier per frame on the same features.
 
     framecast train fir_actions_linear --data DATA/fir_actions --splits all --seeds 0,1,2
@@ -87,7 +87,7 @@ def fir_actions_linear() -> Recipe:
 
 
 @register_recipe(tags=["segmentation", "measured", "baseline"])
-def fir_actions_linear_median() -> Recipe:
+def fir_actions_linear_median() -> SegmentationRecipe:
     """The linear classifier with a moving median over 21 steps (5 s) of its probabilities.
 
     framecast train fir_actions_linear_median --data DATA/fir_actions --splits all --seeds 0,1,2
@@ -98,14 +98,14 @@ def fir_actions_linear_median() -> Recipe:
 
 
 @register_recipe(tags=["segmentation", "measured"])
-def tas_scores_ltcontext() -> Recipe:
+def tas_scores_ltcontext() -> SegmentationRecipe:
     """LTContext on frame-wise SVM scores of 50 Salads or GTEA, beside published temporal models.
 
     Measured in results/tas_scores; some minutes per split on one CPU core.
 
         framecast train tas_scores_ltcontext --data DATA/tas_scores/salads50_mid --splits all
     """
-    return Recipe(
+    return SegmentationRecipe(
         name="tas_scores_ltcontext",
         model=ModelSettings(
             name="ltcontext",
@@ -134,7 +134,7 @@ def tas_scores_ltcontext() -> Recipe:
 
 
 @register_recipe(tags=["segmentation", "measured"])
-def tas_scores_mstcn() -> Recipe:
+def tas_scores_mstcn() -> SegmentationRecipe:
     """MS-TCN on the same scores, the same training.
 
     framecast train tas_scores_mstcn --data DATA/tas_scores/salads50_mid --splits all

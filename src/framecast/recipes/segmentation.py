@@ -8,27 +8,25 @@ Every recipe stands for one split; `--splits all` runs and averages them, as the
 from __future__ import annotations
 
 from framecast.registry import register_recipe
-from framecast.train.recipe import (
-    ModelSettings,
-    OptimSettings,
-    Recipe,
-    ScheduleSettings,
+from framecast.train.recipe import ModelSettings, OptimSettings, ScheduleSettings
+from framecast.train.segmentation_recipe import (
     SegmentationDataSettings,
     SegmentationLossSettings,
+    SegmentationRecipe,
 )
 
 LTCONTEXT_OPTIM = OptimSettings(name="adam", lr=2.5e-4, weight_decay=1e-3)
 
 
 @register_recipe(tags=["segmentation", "published"], paper="https://arxiv.org/abs/2308.11358")
-def breakfast_ltcontext() -> Recipe:
+def breakfast_ltcontext() -> SegmentationRecipe:
     """LTContext on Breakfast I3D features as published: F1@50 60.1, accuracy 74.2 (mean of 4 splits).
 
     About a day on one GPU for the four splits (150 epochs, one video a step).
 
         framecast train breakfast_ltcontext --data /data/breakfast --splits all
     """
-    return Recipe(
+    return SegmentationRecipe(
         name="breakfast_ltcontext",
         model=ModelSettings(name="ltcontext", config={"num_stages": 4, "window": 64, "stride": 8}),
         data=SegmentationDataSettings(root="", layout="breakfast", split=1, feature_dim=2048),
@@ -44,7 +42,7 @@ def breakfast_ltcontext() -> Recipe:
 
 
 @register_recipe(tags=["segmentation", "published"], paper="https://arxiv.org/abs/2308.11358")
-def assembly101_ltcontext() -> Recipe:
+def assembly101_ltcontext() -> SegmentationRecipe:
     """LTContext on Assembly101 TSM features as published: F1@50 22.6, accuracy 41.2 on validation.
 
     Several days on one GPU (4684 clips an epoch, up to 30,000 frames each, 120 epochs).
@@ -69,7 +67,7 @@ def assembly101_ltcontext() -> Recipe:
 
 
 @register_recipe(tags=["segmentation"], paper="https://arxiv.org/abs/2308.11358")
-def salads50_ltcontext() -> Recipe:
+def salads50_ltcontext() -> SegmentationRecipe:
     """LTContext on 50Salads I3D features at 15 frames per second; its settings were never released.
 
     Ours are those of Breakfast with every 64th frame in the long-term attention, since videos are longer.
@@ -91,12 +89,12 @@ def salads50_ltcontext() -> Recipe:
 
 
 @register_recipe(tags=["segmentation", "published"], paper="https://arxiv.org/abs/1903.01945")
-def breakfast_mstcn() -> Recipe:
+def breakfast_mstcn() -> SegmentationRecipe:
     """MS-TCN on Breakfast I3D features as published: 50 epochs of Adam at 5e-4, smoothing 0.15.
 
     framecast train breakfast_mstcn --data /data/breakfast --splits all
     """
-    return Recipe(
+    return SegmentationRecipe(
         name="breakfast_mstcn",
         model=ModelSettings(name="mstcn"),
         data=SegmentationDataSettings(root="", layout="breakfast", split=1, feature_dim=2048),
@@ -108,14 +106,14 @@ def breakfast_mstcn() -> Recipe:
 
 
 @register_recipe(tags=["segmentation", "own data"])
-def segmentation() -> Recipe:
+def segmentation() -> SegmentationRecipe:
     """LTContext on your own folder of features and labels; a start that suits some tens of videos.
 
     Minutes on a laptop for 20 videos of a few minutes. Folders without splits are cut into 5 folds.
 
         framecast train segmentation --data my_folder
     """
-    return Recipe(
+    return SegmentationRecipe(
         name="segmentation",
         model=ModelSettings(name="ltcontext", config={"num_stages": 3, "num_layers": 9, "stride": 8}),
         data=SegmentationDataSettings(root="", split=1),

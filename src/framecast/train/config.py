@@ -14,8 +14,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from framecast.registry import did_you_mean
 from framecast.train.recipe import Recipe
+from framecast.train.recognition_recipe import RecognitionRecipe
+from framecast.train.segmentation_recipe import SegmentationRecipe
 from framecast.writing import write_file
+
+RECIPES: dict[str, type[Recipe]] = {"segmentation": SegmentationRecipe, "recognition": RecognitionRecipe}
 
 # What a resumed run may change: none of it alters which numbers the model has seen.
 RESUMABLE = {
@@ -97,8 +102,10 @@ def differences(new: Recipe, old: dict[str, Any]) -> list[str]:
     A setting that did not exist yet when the run was started counts as having had its default.
     """
     mine, theirs = _flat(new.model_dump(mode="json")), _flat(old)
-    needed = {name: old[name] for name in ("name", "model", "data", "epochs", "steps")}
-    defaults = _flat(Recipe.model_validate(needed).model_dump(mode="json"))
+    needed = {name: old[name] for name in ("name", "task", "model", "data", "epochs", "steps")}
+    defaults = (
+        _flat(type(new).model_validate(needed).model_dump(mode="json")) if new.task == old["task"] else {}
+    )
     theirs = defaults | theirs
     return [
         f"{key} is {mine.get(key)!r} now and was {theirs.get(key)!r}"
@@ -151,24 +158,29 @@ def _keys(settings: BaseModel, prefix: str = "") -> Iterator[str]:
 
 
 def _validated(values: dict[str, Any], source: str) -> Recipe:
-    """Build the recipe; every problem in one line."""
+    """Build the recipe of its task; every problem in one line."""
+    task = values.get("task", "segmentation")  # may be left out there
+    if task not in RECIPES:
+        near = did_you_mean(str(task), RECIPES)
+        raise ValueError(f"{source}: unknown task {task!r}{near}; known: {', '.join(RECIPES)}")
+    kind = RECIPES[task]
     try:
-        return Recipe.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         problems = []
         for item in error.errors():
             where = ".".join(str(part) for part in item["loc"]) or "recipe"
             if item["type"] == "extra_forbidden":
-                problems.append(f"unknown setting {where!r}{_near(item['loc'])}")
+                problems.append(f"unknown setting {where!r}{_near(kind, item['loc'])}")
             else:
                 got = f", got {item['input']!r}" if not isinstance(item["input"], dict) else ""
                 problems.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
         raise ValueError(f"{source}: {'; '.join(problems)}") from None
 
 
-def _near(location: tuple[int | str, ...]) -> str:
+def _near(kind: type[Recipe], location: tuple[int | str, ...]) -> str:
     """The known sibling nearest to an unknown key."""
-    owner: Any = Recipe
+    owner: Any = kind
     for part in location[:-1]:
         owner = owner.model_fields[part].annotation
     near = difflib.get_close_matches(str(location[-1]), list(owner.model_fields), n=1, cutoff=0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,30 +15,55 @@ from framecast.train.recipe import OptimSettings, ScheduleSettings
 
 
 def make_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
-    """The optimiser over all trainable parameters, in one group or in two (decayed and not)."""
+    """The optimiser over all trainable parameters, in groups of equal weight decay and learning rate."""
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise ValueError("the model has no trainable parameters; unfreeze some before training")
-    groups = [{"params": list(trainable.values())}]
+    spared: set[str] = set()
     if settings.no_decay == "vectors" and settings.weight_decay:
         exempt = set(getattr(model, "no_weight_decay", set)())
         spared = {name for name, p in trainable.items() if p.ndim < 2 or name in exempt}
-        groups = [
-            {"params": [p for name, p in trainable.items() if name not in spared]},
-            {"params": [p for name, p in trainable.items() if name in spared], "weight_decay": 0.0},
-        ]
+    scales = lr_scales(model, settings.layer_decay)
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for decayed in (True, False):
+        for name, p in trainable.items():
+            if (name not in spared) == decayed:
+                decay = {} if decayed else {"weight_decay": 0.0}
+                scale = scales.get(name, 1.0)
+                groups.setdefault((decayed, scale), {"params": [], "lr_scale": scale, **decay})
+                groups[decayed, scale]["params"].append(p)
+    make: Any = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
     if settings.name == "sgd":
-        return torch.optim.SGD(
-            groups,
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            momentum=settings.momentum,
-            nesterov=settings.nesterov,
+        own: dict[str, Any] = {"momentum": settings.momentum, "nesterov": settings.nesterov}
+    else:
+        own = {"betas": settings.betas, "eps": settings.eps}
+    return make(list(groups.values()), lr=settings.lr, weight_decay=settings.weight_decay, **own)
+
+
+def lr_scales(model: nn.Module, layer_decay: float | str | None) -> dict[str, float]:
+    """Factor on the learning rate by parameter name; names that are not in it have 1.
+
+    Raises ValueError for a model without `layer_groups()`.
+    """
+    if layer_decay is None:
+        return {}
+    if not hasattr(model, "layer_groups"):
+        raise ValueError(
+            f"layer_decay: {type(model).__name__} does not say which parameters form a layer "
+            "(layer_groups); set optim.layer_decay=null"
         )
-    adam = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
-    return adam(
-        groups, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas, eps=settings.eps
-    )
+    layers = cast(Any, model).layer_groups()  # name prefixes, from the embeddings to the head
+    top = len(layers) - 1
+    if layer_decay == "release":
+        factors = [0.75**top] + [1.0] * top
+    else:
+        factors = [float(layer_decay) ** (top - depth) for depth in range(len(layers))]
+    by_prefix = {prefix: f for prefixes, f in zip(layers, factors, strict=True) for prefix in prefixes}
+    scales = {}
+    for name, _ in model.named_parameters():
+        fitting = [p for p in by_prefix if name == p or name.startswith(p.rstrip(".") + ".")]
+        scales[name] = by_prefix[max(fitting, key=len)] if fitting else 1.0
+    return scales
 
 
 def learning_rate(schedule: ScheduleSettings, lr: float, unit: int, total: int) -> float:
@@ -56,8 +82,9 @@ def learning_rate(schedule: ScheduleSettings, lr: float, unit: int, total: int) 
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """The schedule's rate, scaled as each group says."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
 class AveragedWeights:

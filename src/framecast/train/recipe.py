@@ -6,7 +6,7 @@ single values and writes it back.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,34 +24,10 @@ class ModelSettings(Settings):
     config: dict[str, Any] = {}
 
 
-class SegmentationDataSettings(Settings):
-    """Arguments of `framecast.data.segmentation.open_segmentation`, but for the subset."""
+class DataSettings(Settings):
+    """Where the data is; each task says more."""
 
     root: str
-    layout: str = "auto"
-    features: str = "features"
-    split: int | None = Field(None, ge=1)
-    folds: int | None = Field(None, ge=2)  # deal the videos into this many splits where the data has none
-    sample_rate: int = Field(1, ge=1)  # keep every n-th step of features and labels
-    feature_dim: int | None = Field(None, ge=1)
-    label_fps: float | None = Field(None, gt=0)  # of the labels, where features have another rate
-
-
-class SegmentationLossSettings(Settings):
-    """Arguments of `framecast.tasks.segmentation_loss.smoothed_cross_entropy`."""
-
-    smoothing: float = Field(0.15, ge=0)  # weight of the smoothness term
-    clip: float = Field(16.0, gt=0)  # bound of the squared jump of log-probabilities: τ² with τ = 4
-    average: Literal["videos", "frames"] = "videos"  # "frames" is the release's mean, padding included
-
-
-class SegmentationAugmentSettings(Settings):
-    """Arguments of `framecast.tasks.segmentation_augment.Augmentation`; all off by default."""
-
-    speed: float = Field(0.0, ge=0)  # parts of a video stretched by 1/(1+speed) to 1+speed
-    noise: float = Field(0.0, ge=0)  # Gaussian, in deviations of the channel
-    crop: float = Field(0.0, ge=0, lt=1)  # largest share of frames cut away at the ends
-    channel_drop: float = Field(0.0, ge=0, lt=1)  # probability of a channel to be flattened
 
 
 class OptimSettings(Settings):
@@ -66,6 +42,9 @@ class OptimSettings(Settings):
     nesterov: bool = False  # sgd
     # "vectors": biases and norm gains (fewer than 2 axes) and what the model's `no_weight_decay()` names
     no_decay: Literal["nothing", "vectors"] = "nothing"
+    # Learning rate of the n-th layer below the head × layer_decay^n, by the model's `layer_groups()`.
+    # "release" slows the embeddings alone, by 0.75^(depth + 1), as VideoMamba's scripts do unawares.
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | Literal["release"] | None = None
 
 
 class ScheduleSettings(Settings):
@@ -93,14 +72,15 @@ class ScheduleSettings(Settings):
 
 
 class Recipe(Settings):
-    """One training run; `expected` says what result and cost to expect, for the docs."""
+    """One training run; each task has its own kind, with its data, loss and augmentation.
+
+    `expected` says what result and cost to expect, for the docs.
+    """
 
     name: str
-    task: str = "segmentation"
+    task: str
     model: ModelSettings
-    data: SegmentationDataSettings
-    loss: SegmentationLossSettings = SegmentationLossSettings()
-    augment: SegmentationAugmentSettings = SegmentationAugmentSettings()
+    data: DataSettings
     optim: OptimSettings = OptimSettings()
     schedule: ScheduleSettings = ScheduleSettings()
 

@@ -1,0 +1,65 @@
+"""Settings of recognition: the class of an image or a clip."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from framecast.train.recipe import DataSettings, Recipe, Settings
+
+
+class RecognitionDataSettings(DataSettings):
+    """Arguments of `framecast.data.recognition.open_recognition`, and how clips and views are taken.
+
+    Where the data has no test side of its own, `split` says which share of it is held back: 1, 2, …
+    """
+
+    layout: str = "auto"
+    annotations: str | None = None  # list or table beside the data, where the layout needs one
+    holdout: float = Field(0.2, gt=0, lt=1)
+    group_by: str | None = None  # column of labels.csv whose groups stay on one side
+    split: int | None = Field(None, ge=1)
+    frames: int | None = Field(
+        None, ge=1
+    )  # of a clip that an image model reads; clip models say it themselves
+    sampling: str = "sparse"  # rule of `framecast.data.clip_sampling`
+    stride: int = Field(16, ge=1)  # source frames between those of a clip, for sampling "dense"
+    protocol: str | None = None  # evaluation views by name, None = one centre view
+
+
+class RecognitionAugmentSettings(Settings):
+    """What training does to an image or, alike for all its frames, to a clip."""
+
+    scale: tuple[float, float] | None = (0.08, 1.0)  # area of the random crop, None = no random crop
+    ratio: tuple[float, float] = (0.75, 4 / 3)
+    pad: int = Field(0, ge=0)  # pixels of border before the crop, for small images
+    hflip: float = Field(0.5, ge=0, le=1)
+    rand_augment: str | None = None  # "rand-m9-mstd0.5-inc1" and the like
+    color_jitter: float = Field(0.0, ge=0)
+    erasing: float = Field(0.0, ge=0, le=1)  # probability of a random rectangle of noise
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    mixup: float = Field(0.0, ge=0)  # alpha of the beta distribution, 0 = off
+    cutmix: float = Field(0.0, ge=0)
+    mix_prob: float = Field(1.0, ge=0, le=1)  # of a batch to be mixed at all
+    mix_switch: float = Field(0.5, ge=0, le=1)  # of CutMix where both are on
+    repeats: int = Field(1, ge=1)  # a sample is read once and augmented so often in one batch
+
+
+class RecognitionLossSettings(Settings):
+    """Cross-entropy, and what VideoMamba's larger models add to it."""
+
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    teacher: str | None = None  # saved model whose features are imitated (self-distillation)
+    teacher_weight: float = Field(1.0, ge=0)
+
+
+class RecognitionRecipe(Recipe):
+    """One training run of an image or clip classifier."""
+
+    task: Literal["recognition"] = "recognition"
+    data: RecognitionDataSettings
+    loss: RecognitionLossSettings = RecognitionLossSettings()
+    augment: RecognitionAugmentSettings = RecognitionAugmentSettings()
+    weights: str | None = None  # where training starts: a saved model, a release, "package:…" or a hub id
+    trainable: Literal["all", "head"] = "all"
