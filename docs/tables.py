@@ -10,7 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from framecast.metrics.protocols import get_protocol, list_protocols
+from framecast.metrics.protocols import PROTOCOLS
+from framecast.metrics.view_protocols import VIEW_PROTOCOLS
 from framecast.registry import entries
 
 DOCS = Path(__file__).parent
@@ -56,7 +57,8 @@ def recipes() -> str:
 
 
 def protocols() -> str:
-    rows = [f"| `{name}` | {get_protocol(name).description} |" for name in list_protocols()]
+    known = {**PROTOCOLS, **VIEW_PROTOCOLS}
+    rows = [f"| `{name}` | {protocol.description} |" for name, protocol in known.items()]
     return "\n".join([*HEAD_OF_PROTOCOLS, *rows, ""])
 
 

@@ -5,7 +5,7 @@ Models are shrunk by the names of their settings (`SMALL`) and fed by their tags
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ SMALL = {
     "num_heads": 3,
     "patch_size": 8,
     "image_size": 32,
+    "num_frames": 4,
+    "group_frames": 2,
+    "time_steps": 2,
+    "temporal_heads": 3,
+    "head_width": 24,
+    "pattern": "1:1",
     "window": 8,
     "stride": 4,
 }
@@ -54,7 +60,9 @@ def on_meta(name: str) -> Any:
 def small(name: str, **config: Any) -> Any:
     """A small model of that name with weights that are far from any special value."""
     default = on_meta(name).config
-    settings = {key: value for key, value in SMALL.items() if getattr(default, key, 0)}
+    settings = {
+        f.name: SMALL[f.name] for f in fields(default) if f.name in SMALL and getattr(default, f.name)
+    }
     torch.manual_seed(0)
     model = fc.create_model(name, **settings | config)
     with torch.no_grad():
@@ -66,16 +74,26 @@ def small(name: str, **config: Any) -> Any:
 def inputs_of(entry: Entry) -> tuple[Tensor, ...]:
     """A batch as the model's kind takes it; sequences come with a mask."""
     torch.manual_seed(1)
-    if "image" in entry.tags:
-        return (torch.randn(VIDEOS, 3, 32, 32),)
+    if "recognition" in entry.tags:
+        return (pixels(entry.name, VIDEOS),)
     assert "segmentation" in entry.tags, f"say here what models with the tags {entry.tags} take"
     mask = torch.arange(FRAMES) < LENGTHS[:, None]
     return torch.randn(VIDEOS, 12, FRAMES) * mask[:, None], mask
 
 
+def pixels(name: str, batch: int, height: int = 32, width: int = 32) -> Tensor:
+    """Images, or clips for a model that reads them."""
+    frames = [SMALL["num_frames"]] if reads_clips(name) else []
+    return torch.randn(batch, 3, *frames, height, width)
+
+
+def reads_clips(name: str) -> bool:
+    return bool(getattr(on_meta(name).config, "num_frames", None))
+
+
 def documented_shape(entry: Entry, model: Any) -> tuple[int, ...]:
     c = model.config
-    if "image" in entry.tags:
+    if "recognition" in entry.tags:
         return (VIDEOS, c.num_classes or c.width)
     return (getattr(c, "num_stages", 1), VIDEOS, c.num_classes, FRAMES)
 
@@ -96,8 +114,11 @@ def test_output_has_the_documented_shape(name: str) -> None:
 
 @every_model
 def test_every_parameter_has_a_finite_gradient(name: str) -> None:
-    model = small(name).train()
-    model(*inputs_of(find("model", name))).square().mean().backward()
+    model, inputs = small(name).train(), inputs_of(find("model", name))
+    loss = model(*inputs).square().mean()
+    if hasattr(model, "forward_features"):  # scores need not depend on all that the last block does
+        loss = loss + model.forward_features(*inputs).square().mean()
+    loss.backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, f"{key} has no gradient"
         assert torch.isfinite(parameter.grad).all(), f"the gradient of {key} is not finite"
@@ -176,24 +197,58 @@ class TestBackbone:
 
     def test_tokens(self, name: str) -> None:
         model = small(name)
-        images = torch.randn(2, 3, 2 * model.stride, 5 * model.stride)
-        tokens = model.forward_features(images)
-        assert tokens.shape == (2, model.num_prefix_tokens + 10, model.feature_dim)
-        assert model.forward_features(images, layer=0).shape == tokens.shape
+        given = pixels(name, 2, 2 * model.stride, 5 * model.stride)
+        tokens = model.forward_features(given)
+        num_patches = 10 * (SMALL["num_frames"] if reads_clips(name) else 1)
+        assert tokens.shape == (2, model.num_prefix_tokens + num_patches, model.feature_dim)
+        assert model.forward_features(given, layer=0).shape == tokens.shape
         assert len(model.config.mean) == len(model.config.std) == 3
 
     def test_the_last_block_is_the_output_before_its_norm(self, name: str) -> None:
         model = small(name)
-        images = torch.randn(1, 3, 32, 32)
-        last = model.forward_features(images, layer=model.config.depth - 1)
-        assert_close(model.norm(last), model.forward_features(images))
+        given = pixels(name, 1)
+        last = model.forward_features(given, layer=model.config.depth - 1)
+        norm = model.norm_f if hasattr(model, "norm_f") else model.norm
+        assert_close(norm(last), model.forward_features(given))
+
+    def test_the_head_reads_the_tokens(self, name: str) -> None:
+        """`forward` may leave out what the head does not read; the scores are the same."""
+        model = small(name)
+        given = pixels(name, 2)
+        assert_close(model(given), model.forward_head(model.forward_features(given)))
+
+    def test_every_parameter_is_in_one_layer(self, name: str) -> None:
+        model = small(name)
+        groups = model.layer_groups()
+        assert len(groups) == model.config.depth + 2
+        for key, _ in model.named_parameters():
+            homes = [i for i, group in enumerate(groups) for p in group if f"{key}.".startswith(f"{p}.")]
+            assert len(homes) == 1, f"{key} is in the layers {homes}"
+        assert {key for key in model.no_weight_decay() if "pos_embed" in key}
 
     def test_misfits_are_named(self, name: str) -> None:
         model = small(name)
         with pytest.raises(ValueError, match="30x32 pixels cannot be cut into patches of 8"):
-            model(torch.randn(1, 3, 30, 32))
-        with pytest.raises(ValueError, match=r"layer 2 asked of a ViT with blocks 0\.\.1"):
-            model.forward_features(torch.randn(1, 3, 32, 32), layer=2)
+            model(pixels(name, 1, height=30))
+        with pytest.raises(ValueError, match=r"layer 2 asked of an? \w+ with (blocks|layers) 0\.\.1"):
+            model.forward_features(pixels(name, 1), layer=2)
+
+
+BOTH_FORMS = [n for n in tagged("backbone") if getattr(on_meta(n).config, "num_frames", 0) is None]
+
+
+@pytest.mark.parametrize("name", BOTH_FORMS)
+def test_the_form_for_clips(name: str, tmp_path: Path) -> None:
+    """Models for images that become models for clips by `num_frames`."""
+    model = small(name, num_frames=SMALL["num_frames"])
+    clips = torch.randn(2, 3, SMALL["num_frames"], 32, 32)
+    with torch.no_grad():
+        logits = model(clips)
+        assert logits.shape == (2, 5)
+        assert_close(model(clips[:1])[0], logits[0], rtol=1e-4, atol=1e-5)
+        assert torch.equal(fc.load(fc.save(model, tmp_path / "saved"))(clips), logits)
+        program = torch.export.export(model, (clips,))
+        assert_close(program.module()(clips), logits, rtol=1e-4, atol=1e-5)
 
 
 class TestFrameLinear:

@@ -24,6 +24,7 @@ RANKS = [
     {"tasks"},
     {"train", "viz"},
     {"infer", "recipes"},
+    {"profile"},
     {"doctor"},
     {"cli"},
 ]

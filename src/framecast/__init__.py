@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from framecast.checkpoints import import_checkpoint, load, save
     from framecast.infer.predictor import predict
     from framecast.registry import create_model, list_models, list_recipes
-    from framecast.structures import Clip, FeatureTrack, Provenance, Segments
+    from framecast.structures import Clip, FeatureTrack, Labels, Provenance, Segments
 
 __version__ = "0.1.0"
 
@@ -31,6 +31,7 @@ _HOMES = {
     "predict": "infer.predictor",
     "Clip": "structures",
     "FeatureTrack": "structures",
+    "Labels": "structures",
     "Provenance": "structures",
     "Segments": "structures",
 }

@@ -9,6 +9,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -55,10 +56,12 @@ SAVED_FILES = {"config.json", "model.safetensors", "README.md"}
 class ModelCard:
     """What a saved model knows beside its weights."""
 
-    task: str = ""  # "segmentation", …; empty for a bare backbone
+    task: str = ""  # "segmentation", "recognition", …; empty for a bare backbone
     classes: tuple[str, ...] = ()
     features: Provenance | None = None  # how the features were made that the model was trained on
     sample_rate: int = 1  # every n-th feature vector is read
+    protocol: str = ""  # recognition: how an input is looked at
+    frames: int | None = None  # recognition: of a clip, None = images
     source: str = ""  # file or recipe that the weights come from
     licence: str = ""
     notes: dict[str, Any] = field(default_factory=dict)  # scores, protocol, import report, …
@@ -243,6 +246,7 @@ class ImportReport(Fit):
     licence: str = ""
     resampled: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)  # release key -> reason
+    fresh: list[str] = field(default_factory=list)  # ours, not in the release: left as initialised
 
     def __str__(self) -> str:
         lines = [
@@ -253,16 +257,19 @@ class ImportReport(Fit):
         ]
         for why in dict.fromkeys(self.ignored.values()):
             lines.append(f"  ignored, {why}: {shown([k for k, v in self.ignored.items() if v == why])}")
-        return "\n".join(lines + [f"  resampled: {shown(self.resampled)}"] * bool(self.resampled))
+        for title, names in (("resampled", self.resampled), ("left as initialised", self.fresh)):
+            lines += [f"  {title}: {shown(names)}"] * bool(names)
+        return "\n".join(lines)
 
 
 def import_checkpoint(system: str, source: str | Path | dict[str, Tensor], **config: Any) -> nn.Module:
     """Build a model from an official checkpoint; the model carries the `ImportReport` as `import_report`.
 
-    system: "ltcontext", "mstcn", "vit", … source: a file (safetensors, pickle of tensors, ONNX), a
+    system: "ltcontext", "mstcn", "vit", … source: a file (safetensors, pickle of tensors, ONNX, npz), a
     "package:name/path" inside an installed package, a hub id, or a state dict. config: fields of our config
-    that the file cannot tell, for example `window=64`. Missing, unexpected or misshapen tensors raise
-    ValueError.
+    that the file cannot tell, for example `window=64`, or that shall be others: with another `num_classes`
+    the head is a new one, with another `image_size` positions are resampled. Missing, unexpected or
+    misshapen tensors raise ValueError.
     """
     layouts = _layouts(system)
     weights = read_weights(source)
@@ -313,7 +320,8 @@ def _translate(
     """The model that the tensors belong to, and the tensors under its names; fills the report."""
     try:
         state = layout.prepare(dict(tensors))
-        resolved = layout.read_config(state, settings) | config
+        stated = layout.read_config(state, settings)
+        resolved = stated | config
     except (KeyError, ValueError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
@@ -332,10 +340,33 @@ def _translate(
             ours[translated] = tensor
     if layout.resample is not None:
         report.resampled = layout.resample(ours, asdict(model.config))
-    fit = compare(ours, model.state_dict())
-    report.matched, report.missing, report.mismatched = fit.matched, fit.missing, fit.mismatched
+    other_classes = resolved.get("num_classes") != stated.get("num_classes")
+    wanted = model.state_dict()
+    _keep_initial(layout, ours, wanted, other_classes, report)
+    fit = compare(ours, wanted)
+    report.matched = [key for key in fit.matched if key not in report.fresh]
+    report.missing, report.mismatched = fit.missing, fit.mismatched
     report.unexpected += fit.unexpected
     return model, ours
+
+
+def _keep_initial(
+    layout: OfficialLayout,
+    ours: dict[str, Tensor],
+    wanted: dict[str, Tensor],
+    other_classes: bool,
+    report: ImportReport,
+) -> None:
+    """Initial values for what the release does not have, and for the head where other classes are asked."""
+    for key in [k for k in ours if other_classes and re.fullmatch(layout.head, k)]:
+        if key not in wanted or wanted[key].shape != ours[key].shape:  # unless `resample` has made it fit
+            del ours[key]
+            report.ignored[key] = "the head of other classes"
+    for key in wanted:
+        renewed = other_classes and re.fullmatch(layout.head, key)
+        if key not in ours and (renewed or re.fullmatch(layout.fresh, key)):
+            ours[key] = wanted[key]
+            report.fresh.append(key)
 
 
 def _named_size(layout: OfficialLayout, config: dict[str, Any]) -> str:

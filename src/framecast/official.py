@@ -36,6 +36,8 @@ class OfficialLayout:
     prepare: Callable[[State], State] = _same  # joins or splits tensors before names are translated
     # brings tensors to the model's sizes: (translated state, our config) -> names of resampled tensors
     resample: Callable[[State, dict[str, Any]], list[str]] | None = None
+    head: str = ""  # regex of our tensors that depend on the classes; new ones where other classes are asked
+    fresh: str = ""  # regex of our tensors that the release does not have; they keep their initial values
 
     def applies(self, state: State) -> bool:
         return any(re.fullmatch(self.detect, key) for key in state)

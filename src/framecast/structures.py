@@ -1,4 +1,4 @@
-"""What the parts of framecast hand to each other: clips, feature tracks, segments.
+"""What the parts of framecast hand to each other: clips, labels, feature tracks, segments.
 
 Legend: T time steps, C channels, H and W pixels, N segments, K classes. Times are in seconds.
 """
@@ -24,6 +24,20 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Which class an image or a clip shows, and how sure that is."""
+
+    probabilities: np.ndarray  # (K,) float, sums to 1
+    classes: tuple[str, ...]  # (K,) names
+    source: str = ""
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities, best first."""
+        best = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.classes[i], float(self.probabilities[i])) for i in best]
 
 
 OF_ONE_FILE = {"weights_source", "video_hash"}  # provenance that may differ between tracks of one model

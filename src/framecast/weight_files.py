@@ -10,19 +10,23 @@ import hashlib
 import importlib.util
 import re
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-SUFFIXES = (".safetensors", ".onnx", ".pt", ".pth", ".pyth", ".ckpt", ".bin")
-CONTAINERS = ("model_state", "model", "state_dict", "teacher")  # where releases put their state dict
+SUFFIXES = (".safetensors", ".onnx", ".pt", ".pth", ".pyth", ".ckpt", ".bin", ".npz")
+# where releases put their state dict
+CONTAINERS = ("model_state", "model", "module", "state_dict", "teacher")
 SHOWN = 4  # names of tensors in a message
 WRAPPERS = ("module.", "_orig_mod.")  # prefixes of DistributedDataParallel and torch.compile
 
@@ -38,7 +42,7 @@ class ForeignWeights:
 
 
 def read_weights(source: str | Path | dict[str, Tensor]) -> ForeignWeights:
-    """Named tensors of a safetensors, ONNX or pickle file, a "package:name/path", a hub id or a state dict.
+    """Named tensors of a file (safetensors, ONNX, npz, pickle), "package:name/path", hub id or state dict.
 
     Raises FileNotFoundError where there is no such file, ValueError where it holds anything but tensors.
     """
@@ -53,6 +57,8 @@ def read_weights(source: str | Path | dict[str, Tensor]) -> ForeignWeights:
         from framecast.onnx_weights import read_onnx_weights
 
         return ForeignWeights(read_onnx_weights(path), {}, str(source), sha256)
+    if path.suffix == ".npz":
+        return ForeignWeights(_read_npz(path), {}, str(source), sha256)
     content = _read_pickle(path)
     return ForeignWeights(_state_dict(content, path), _settings(content, path), str(source), sha256)
 
@@ -62,6 +68,22 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as safetensors ({error}); copy it again") from None
+
+
+def _read_npz(path: Path) -> dict[str, Tensor]:
+    """NumPy archives, as the JAX releases are; NumPy knows no bfloat16 and keeps it as two raw bytes."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        return {
+            key: torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).float()
+            if array.dtype == np.dtype("V2")
+            else torch.from_numpy(array)
+            for key, array in arrays.items()
+        }
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = str(error).split("\n")[0][:160] or type(error).__name__
+        raise ValueError(f"{path} cannot be read as an archive of plain arrays ({reason})") from None
 
 
 # Finding ----------------------------------------------------------------------------------------------

@@ -5,8 +5,11 @@ timm's own random weights are replaced by larger ones: with LayerScale at 1e-5 e
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,7 @@ from torch.testing import assert_close
 
 import framecast as fc
 from framecast.backbones.vit import OFFICIAL
+from framecast.registry import entries
 from hugging_face import hugging_face
 
 timm = pytest.importorskip("timm")
@@ -111,7 +115,10 @@ def test_hugging_face_names(prefix: str, registers: int) -> None:
         assert torch.equal(model(images(70)), ours(images(70)))
 
 
-@pytest.mark.parametrize("name", fc.list_models("vit_*"))
+IMAGE_SIZES = [name for name, e in entries("model").items() if e.module == "framecast.backbones.vit"]
+
+
+@pytest.mark.parametrize("name", IMAGE_SIZES)
 def test_every_size_is_recognised_by_its_shapes(name: str) -> None:
     with torch.device("meta"):
         model = fc.create_model(name)
@@ -132,8 +139,11 @@ def test_published_sizes_are_those_of_timm() -> None:
         "vit_huge_patch14_224": "vit_huge",
         "vit_small_patch14_dinov2": "vit_small_dinov2",
         "vit_base_patch14_dinov2": "vit_base_dinov2",
+        "deit_tiny_distilled_patch16_224": "deit_tiny_distilled",
+        "deit_small_distilled_patch16_224": "deit_small_distilled",
+        "deit_base_distilled_patch16_224": "deit_base_distilled",
     }
-    assert sorted(sizes.values()) == fc.list_models("vit_*")
+    assert sorted(sizes.values()) == IMAGE_SIZES
     with torch.device("meta"):
         for theirs, ours in sizes.items():
             classes = {} if "dinov2" in theirs else {"num_classes": 1000}
@@ -142,6 +152,85 @@ def test_published_sizes_are_those_of_timm() -> None:
             shapes = {key: tuple(t.shape) for key, t in model.state_dict().items()}
             assert shapes == {key: tuple(t.shape) for key, t in reference.state_dict().items()}
             assert model.blocks[0].attn.num_heads == reference.blocks[0].attn.num_heads
+
+
+def jax_arrays(state: dict[str, Tensor], num_heads: int) -> dict[str, np.ndarray]:
+    """A state dict in the names and shapes of the JAX releases."""
+    out: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        layer, kind = key.rsplit(".", 1) if "." in key else ("", key)
+        layer = re.sub(r"blocks\.(\d+)", r"Transformer/encoderblock_\1", layer).replace(".", "/")
+        attention = "MultiHeadDotProductAttention_1"
+        names = {"norm1": "LayerNorm_0", "norm2": "LayerNorm_2", "attn": attention, "mlp": "MlpBlock_3"}
+        names |= {"fc1": "Dense_0", "fc2": "Dense_1", "proj": "out", "norm": "Transformer/encoder_norm"}
+        part = layer.rsplit("/", 1)[-1]
+        if layer == "patch_embed/proj":
+            out["embedding/" + {"weight": "kernel"}.get(kind, kind)] = (
+                tensor.permute(2, 3, 1, 0) if kind == "weight" else tensor
+            )
+        elif part == "qkv":
+            for name, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                path = layer.replace("attn/qkv", f"{attention}/{name}")
+                heads = third.unflatten(0, (num_heads, -1))
+                out[f"{path}/{'kernel' if kind == 'weight' else kind}"] = (
+                    heads.permute(2, 0, 1) if kind == "weight" else heads
+                )
+        elif not layer:
+            out[{"cls_token": "cls", "pos_embed": "Transformer/posembed_input/pos_embedding"}[kind]] = tensor
+        else:
+            path = "/".join(names.get(p, p) for p in layer.split("/"))
+            if kind == "weight" and tensor.ndim == 2:
+                kernel = tensor.T.unflatten(0, (num_heads, -1)) if part == "proj" else tensor.T
+                out[f"{path}/kernel"] = kernel
+            else:
+                out[f"{path}/{'scale' if kind == 'weight' else kind}"] = tensor
+    return {key: np.ascontiguousarray(tensor.numpy()) for key, tensor in out.items()}
+
+
+class TestJax:
+    """The archives of the original ViT and of augreg."""
+
+    def model(self, **config: Any) -> Any:
+        tiny = {"width": 48, "depth": 2, "num_heads": 3, "patch_size": 8, "image_size": 32, "num_classes": 5}
+        return randomised(fc.create_model("vit_tiny", **tiny, gelu="tanh", **config))
+
+    @pytest.mark.parametrize("prefix", ["", "opt/target/"])
+    @pytest.mark.parametrize("pre_logits", [False, True])
+    def test_archive(self, tmp_path: Path, pre_logits: bool, prefix: str) -> None:
+        model = self.model(pre_logits=pre_logits)
+        arrays = {prefix + k: array for k, array in jax_arrays(model.state_dict(), 3).items()}
+        np.savez(tmp_path / "augreg.npz", **arrays)
+        again: Any = fc.import_checkpoint("vit", tmp_path / "augreg.npz", num_heads=3)
+        assert again.import_report.complete
+        assert (again.config.gelu, again.config.mean, again.config.std) == ("tanh", (0.5,) * 3, (0.5,) * 3)
+        with torch.no_grad():
+            assert torch.equal(again(images(32)), model(images(32)))
+
+    def test_bfloat16_comes_as_raw_bytes(self, tmp_path: Path) -> None:
+        rounded = {key: t.bfloat16() for key, t in self.model().state_dict().items()}
+        arrays = jax_arrays({key: t.view(torch.int16) for key, t in rounded.items()}, 3)
+        np.savez(tmp_path / "vit.npz", **{key: array.view("V2") for key, array in arrays.items()})
+        again = fc.import_checkpoint("vit", tmp_path / "vit.npz", num_heads=3).state_dict()
+        assert all(torch.equal(again[key], t.float()) for key, t in rounded.items())
+
+    def test_archives_with_objects_are_not_opened(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "vit.npz", cls=np.array([{"a": 1}], dtype=object))
+        with pytest.raises(ValueError, match="cannot be read as an archive of plain arrays"):
+            fc.import_checkpoint("vit", tmp_path / "vit.npz")
+        (tmp_path / "vit.npz").write_bytes(b"PK\x03\x04 no archive")
+        with pytest.raises(ValueError, match="cannot be read as an archive of plain arrays"):
+            fc.import_checkpoint("vit", tmp_path / "vit.npz")
+
+
+def test_other_classes_get_a_new_head() -> None:
+    reference = randomised(VisionTransformerDistilled(**TINY))
+    model = imported(reference, num_heads=3, num_classes=7)
+    assert sorted(model.import_report.fresh) == sorted(k for k in model.state_dict() if k.startswith("head"))
+    assert model(images(32)).shape == (2, 7)
+    features = imported(reference, num_heads=3, num_classes=0)
+    assert features.import_report.fresh == []
+    with torch.no_grad():
+        assert_close(features(images(32)), reference.forward_features(images(32))[:, 0], **CLOSE)
 
 
 class TestMisfits:

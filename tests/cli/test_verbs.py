@@ -19,6 +19,7 @@ import framecast as fc
 from framecast.cli.app import app
 from framecast.data.features import load_track
 from framecast.metrics.protocols import list_protocols
+from framecast.train.config import load_recipe
 from video_factory import write_video
 
 VERBS = sorted(get_command(app).commands)
@@ -176,8 +177,15 @@ class TestTraining:
         script = succeed("submit", "segmentation", "--data", world.data, *options).out
         assert script.startswith("#!/bin/bash")
         assert "#SBATCH --nodes=2" in script
-        assert "-m framecast train" in script
-        assert list(here.iterdir()) == []
+        recipe = here / "run" / "submitted.yaml"
+        assert f"-m framecast train {recipe} --out {here / 'run'} " in script
+        assert [p for p in here.rglob("*") if p.is_file()] == [recipe]
+        assert load_recipe(recipe).data.root == str(world.data)
+
+    def test_submit_names_data_that_is_found_from_anywhere(self, world: World, here: Path) -> None:
+        (here / "data").symlink_to(world.data)
+        succeed("submit", "segmentation", "--data", "data", "--out", "run", "--dry-run")
+        assert Path(load_recipe(here / "run" / "submitted.yaml").data.root).is_absolute()
 
 
 class TestEvaluation:
@@ -193,17 +201,17 @@ class TestEvaluation:
         assert {key: scores[key] for key in KEYS - {"num_videos"}} == {
             key: value for key, value in trained.items() if ":" not in key
         }
-        assert (result["num_videos"], result["subset"]) == (2, "test")
+        assert (result["num_items"], result["subset"]) == (2, "test")
 
     def test_another_split_other_data_and_one_protocol(self, world: World, here: Path) -> None:
         shutil.copytree(world.run / "model", "model")
         one = ("--protocol", "segmentation/pooled", "--json", "--device", "cpu")
         whole = succeed("evaluate", "model", "--data", world.data, *one).json
-        assert (whole["num_videos"], whole["subset"]) == (6, "all")
+        assert (whole["num_items"], whole["subset"]) == (6, "all")
         assert set(whole["scores"]) == {"segmentation/pooled"}
         assert (here / "model" / "scores.json").is_file()
         split = succeed("evaluate", world.run, "--split", "2", "--out", "2.json", *one).json
-        assert (split["split"], split["num_videos"]) == (2, 2)
+        assert (split["split"], split["num_items"]) == (2, 2)
         text = succeed("evaluate", "model", "--data", world.data, "--device", "cpu").out
         assert "6 videos, training videos among them" in text
 

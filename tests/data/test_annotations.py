@@ -167,6 +167,15 @@ def test_seconds_need_the_times_of_the_frames(tmp_path: Path) -> None:
         table.frame_labels("v", CLASSES)
 
 
+def test_seconds_count_where_a_table_has_both_and_times_are_known(tmp_path: Path) -> None:
+    """The frames of a table that `predict` wrote are those of its own time step."""
+    rows = "v,0,1,0.0,0.333333,walk,\nv,1,3,0.333333,0.666667,sit,\n"
+    table = read_segments_csv(text_file(tmp_path, "video,start,end,start_s,end_s,label,confidence\n" + rows))
+    assert table.frame_labels("v", CLASSES).tolist() == [1, 2, 2]
+    sixths = np.arange(6) / 6
+    assert table.frame_labels("v", CLASSES, times=sixths).tolist() == [1, 1, 2, 2, 0, 0]
+
+
 def test_labels_with_commas_and_quotes(tmp_path: Path) -> None:
     path = text_file(tmp_path, 'Video, Start ,End,Label\nv,0,2,"sit, then ""rise"""\n')
     assert read_segments_csv(path).labels == ('sit, then "rise"',)

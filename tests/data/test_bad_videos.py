@@ -98,6 +98,10 @@ def not_videos(folder: Path) -> dict[str, tuple[Path, str]]:
         "noise": (file("noise", np.random.default_rng(0).bytes(9000)), "not a video that FFmpeg can open"),
         "zeros": (file("zeros", bytes(9000)), "is not a video that FFmpeg can open"),
         "folder": (folder / "folder.mp4", r"folder.mp4: is a folder; pass a video in it"),
+        "no times": (
+            write_video(folder / "still.mp4", 30, pts=[0] * 30),
+            "still.mp4: its 30 frames have .* different time",
+        ),
         "no frames": (folder / "nothing.mp4", "nothing.mp4: holds no (frames|video)"),
         "sound only": (
             write_video(folder / "music.mp4", 30, video=False, audio=True),

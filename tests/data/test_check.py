@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from framecast.data.check import check_data, inspect_data
+from framecast.data.features import save_track
 from framecast.data.layouts import LAYOUTS
 from framecast.data.segmentation import open_segmentation
 from framecast.data.synthetic import write_lookalike
+from framecast.structures import FeatureTrack
 
 DATA = Path(os.environ.get("FRAMECAST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
@@ -32,6 +34,21 @@ def test_a_sound_folder_has_no_problem_and_is_counted(layout: str, tmp_path: Pat
     assert set(summary["unused_classes"]) == set(data.classes) - {
         data.classes[i] for i in np.concatenate(labels)
     }
+
+
+@pytest.mark.parametrize(
+    ("row", "fine"),
+    [("v,0,2.4,walk", True), ("v,1,3.2,walk", True), ("v,2.5,3,walk", False), ("v,0,60,walk", False)],
+)
+def test_segments_in_seconds_end_with_the_video(row: str, fine: bool, tmp_path: Path) -> None:
+    """2.4 s of features; a rounded end may lie a little later, frames taken for seconds do not."""
+    track = FeatureTrack(np.ones((4, 12), np.float32), times=np.arange(12) / 5)
+    (tmp_path / "features").mkdir()
+    save_track(track, tmp_path / "features" / "v.npy")
+    (tmp_path / "segments.csv").write_text(f"video,start_s,end_s,label\n{row}\n")
+    problems = [str(problem) for problem in check_data(tmp_path)]
+    assert (problems == []) == fine
+    assert fine or ("segments.csv:2" in problems[0] and "beyond the end" in problems[0])
 
 
 def test_many_problems_are_all_reported(tmp_path: Path) -> None:

@@ -312,6 +312,20 @@ def test_clips_hold_the_frames_they_were_asked_for(short):
     assert numbers_of(torch.cat([clip.frames for clip in clips])) == list(range(30))
 
 
+@pytest.mark.parametrize("step_s", [None, 0.1])
+def test_the_memory_of_a_dropped_clip_serves_the_next(short, step_s):
+    places, held = [], []
+    for clip in iter_clips(short, frames_per_clip=4, step_s=step_s):
+        places.append(clip.frames.data_ptr())
+        if len(places) == 3:
+            held.append(clip.frames[1:3].numpy())  # a part of it, through another library
+        del clip
+    assert numbers_of(torch.from_numpy(held[0])) == [9, 10]
+    assert places[0] == places[1] == places[2]
+    assert places[2] not in places[3:]
+    assert len(set(places[3:])) == 1
+
+
 @pytest.mark.parametrize("step_s", [0.1, 0.25, 0.3, 1.0, 5.0, 0.03])
 def test_steps_are_taken_by_time(short, step_s):
     clips = list(iter_clips(short, step_s=step_s, frames_per_clip=7))

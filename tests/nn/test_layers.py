@@ -8,7 +8,16 @@ import torch
 from torch.testing import assert_close
 
 from framecast.nn.attention import SelfAttention
-from framecast.nn.embeddings import PatchEmbed, Resampling, resample_positions
+from framecast.nn.embeddings import (
+    Inflation,
+    PatchEmbed,
+    Resampling,
+    TimeResampling,
+    TubeletEmbed,
+    inflate_patch_kernel,
+    resample_positions,
+    resample_times,
+)
 from framecast.nn.standardise import Standardise
 from framecast.nn.transformer import Block, DropPath, LayerScale, Mlp
 
@@ -38,6 +47,13 @@ def test_attention_follows_a_permutation_of_its_tokens() -> None:
 def test_width_must_divide_into_heads() -> None:
     with pytest.raises(ValueError, match="width 10 is not a multiple of num_heads 3"):
         SelfAttention(10, 3)
+
+
+def test_the_first_queries_are_answered_as_among_all() -> None:
+    x = torch.randn(2, 7, 12)
+    layer, block = SelfAttention(12, 3), Block(12, 3)
+    assert_close(layer(x, 2), layer(x)[:, :2])
+    assert_close(block(x, 1), block(x)[:, :1])
 
 
 def test_gelus_differ_a_little() -> None:
@@ -74,6 +90,38 @@ def test_patches_come_row_by_row() -> None:
         embed.proj.bias.zero_()
         image = torch.arange(6.0).reshape(2, 3).repeat_interleave(2, 0).repeat_interleave(2, 1)
         assert embed(image[None, None])[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_tubelets_are_a_convolution_over_time_too() -> None:
+    embed, clip = TubeletEmbed(2, 5, tubelet=3), torch.randn(2, 3, 6, 4, 8)
+    expected = embed.proj(clip).flatten(3).permute(0, 2, 3, 1)  # (B, T, N, D)
+    assert_close(embed(clip), expected)
+    with pytest.raises(ValueError, match="clip of 5 frames cannot be cut into tubelets of 3 frames"):
+        embed(clip[:, :, :5])
+
+
+@pytest.mark.parametrize("how", ["centre", "mean"])
+@pytest.mark.parametrize("tubelet", [1, 2, 3])
+def test_inflated_kernel_reads_a_still_clip_as_its_image(tubelet: int, how: Inflation) -> None:
+    image, clip = PatchEmbed(2, 5), TubeletEmbed(2, 5, tubelet=tubelet)
+    inflated = inflate_patch_kernel(image.proj.weight, tubelet, how)
+    clip.load_state_dict({"proj.weight": inflated, "proj.bias": image.proj.bias})
+    pixels = torch.randn(2, 3, 4, 4)
+    assert_close(clip(pixels[:, :, None].expand(-1, -1, tubelet, -1, -1))[:, 0], image(pixels))
+    heard = inflated.abs().amax((0, 1, 3, 4)) > 0
+    assert heard.tolist() == [how == "mean" or t == tubelet // 2 for t in range(tubelet)]
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_resampled_times(mode: TimeResampling) -> None:
+    table = torch.randn(1, 4, 5, dtype=torch.float64)
+    assert resample_times(table, 4, mode) is table
+    assert_close(resample_times(torch.ones(1, 4, 5), 7, mode), torch.ones(1, 7, 5))
+    twice = resample_times(table, 8, mode)
+    assert_close(
+        (twice[:, ::2] + twice[:, 1::2])[:, 1:-1] / 2,
+        table[:, 1:-1] if mode == "nearest" else (table[:, :-2] + 6 * table[:, 1:-1] + table[:, 2:]) / 8,
+    )
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear", "nearest"])

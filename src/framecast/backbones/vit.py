@@ -12,16 +12,17 @@ Shapes: B batch, H and W pixels, N patches, P prefix tokens (class, distillation
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isqrt
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from framecast.nn.embeddings import PatchEmbed, Resampling, resample_positions
-from framecast.nn.transformer import Block, Gelu
-from framecast.official import OfficialLayout
+from framecast.backbones.vit_layouts import OFFICIAL
+from framecast.nn.embeddings import PatchEmbed, Resampling, patch_grid, resample_positions
+from framecast.nn.transformer import Block, Gelu, init_transformer
 from framecast.registry import checked_overrides, register_model
+
+__all__ = ["OFFICIAL", "VisionTransformer", "VitConfig"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -42,6 +43,7 @@ class VitConfig:
     layer_scale: bool = False  # DINOv2
     distilled: bool = False  # DeiT's distillation token and second head
     num_registers: int = 0  # DINOv2 with registers; they carry no position
+    pre_logits: bool = False  # linear map and tanh before the head, in the ImageNet-21k weights of 2020
     drop_path: float = 0.0  # rate of the last block, linear over depth
     resampling: Resampling = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN  # of the images that it was trained on, 0..1
@@ -49,9 +51,7 @@ class VitConfig:
 
     @property
     def grid(self) -> tuple[int, int]:
-        size = self.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return height // self.patch_size, width // self.patch_size
+        return patch_grid(self.image_size, self.patch_size)
 
 
 class VisionTransformer(nn.Module):
@@ -83,6 +83,7 @@ class VisionTransformer(nn.Module):
         pooled_first = c.pooling == "mean"
         self.norm = nn.Identity() if pooled_first else nn.LayerNorm(c.width, eps=c.norm_eps)
         self.fc_norm = nn.LayerNorm(c.width, eps=c.norm_eps) if pooled_first else nn.Identity()
+        self.pre_logits = nn.Linear(c.width, c.width) if c.pre_logits else None
         self.head = nn.Linear(c.width, c.num_classes) if c.num_classes else nn.Identity()
         self.head_dist = nn.Linear(c.width, c.num_classes) if c.distilled and c.num_classes else None
         self.init_weights()
@@ -101,14 +102,19 @@ class VisionTransformer(nn.Module):
 
     def init_weights(self) -> None:
         """DeiT: linear maps, positions and tokens ~ truncated normal 0.02, biases 0; patch conv as torch."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_transformer(self)
         for table in (self.pos_embed, self.cls_token, self.dist_token, self.reg_token):
             if table is not None:
                 nn.init.trunc_normal_(table, std=0.02)
+
+    def no_weight_decay(self) -> set[str]:
+        return {"pos_embed", "cls_token", "dist_token", "reg_token"}
+
+    def layer_groups(self) -> list[list[str]]:
+        """Prefixes of parameter names from the input to the head, for rates that fall with depth."""
+        embeddings = ["patch_embed", "pos_embed", "cls_token", "dist_token", "reg_token"]
+        top = ["norm", "fc_norm", "pre_logits", "head", "head_dist"]
+        return [embeddings, *([f"blocks.{i}"] for i in range(self.config.depth)), top]
 
     def embed(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, P + N, D)
         c = self.config
@@ -134,119 +140,21 @@ class VisionTransformer(nn.Module):
 
     def forward_head(self, tokens: Tensor) -> Tensor:  # (B, P + N, D) -> (B, classes)
         pooled = tokens[:, 0] if self.config.pooling == "cls" else tokens[:, self.num_prefix_tokens :].mean(1)
-        logits = self.head(self.fc_norm(pooled))
+        pooled = self.fc_norm(pooled)
+        if self.pre_logits is not None:
+            pooled = torch.tanh(self.pre_logits(pooled))
+        logits = self.head(pooled)
         if self.head_dist is not None:  # DeiT averages its two heads at test time
             logits = (logits + self.head_dist(tokens[:, 1])) / 2
         return logits
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, classes)
-        return self.forward_head(self.forward_features(images))
-
-
-# Official layouts -----------------------------------------------------------------------------------
-
-
-NUM_HEADS = {1280: 16}  # ViT-H by its width; heads are 64 wide in the others, and shapes do not tell
-
-
-def _read_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Any]:
-    """Sizes from tensor shapes; `settings` are not needed."""
-    width, _, patch_size, _ = state["patch_embed.proj.weight"].shape
-    depth = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
-    head = state.get("head.weight")
-    distilled = "dist_token" in state
-    side = round((state["pos_embed"].shape[1] - 1 - distilled) ** 0.5)
-    return {
-        "width": width,
-        "depth": depth,
-        "num_heads": NUM_HEADS.get(width, max(width // 64, 1)),
-        "patch_size": patch_size,
-        "image_size": side * patch_size,
-        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / width,
-        "num_classes": 0 if head is None else head.shape[0],
-        "pooling": "mean" if "fc_norm.weight" in state else "cls",
-        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
-        "layer_scale": "blocks.0.ls1.gamma" in state,
-        "distilled": distilled,
-        "num_registers": state["reg_token"].shape[1] if "reg_token" in state else 0,
-    }
-
-
-def _resample_pos_embed(state: dict[str, Tensor], config: dict[str, Any]) -> list[str]:
-    """Bring a position table of a square grid to the grid of the model."""
-    c = VitConfig(**config)
-    num_prefix = 1 + c.distilled
-    table = state.get("pos_embed")
-    if table is None:
-        return []  # reported as missing
-    if c.num_registers and isqrt(table.shape[1]) ** 2 == table.shape[1]:
-        # timm's models with registers give the class token no position of its own
-        table = state["pos_embed"] = torch.cat([torch.zeros_like(table[:, :num_prefix]), table], dim=1)
-    num_patches = table.shape[1] - num_prefix
-    if num_patches == c.grid[0] * c.grid[1]:
-        return []
-    side = isqrt(num_patches)
-    if side * side != num_patches:
-        raise ValueError(f"pos_embed has {num_patches} positions, which are no square grid; pass image_size")
-    state["pos_embed"] = resample_positions(
-        table, (side, side), c.grid, num_prefix=num_prefix, mode=c.resampling
-    )
-    return ["pos_embed"]
-
-
-def _join_qkv(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face keeps q, k and v apart; we keep them in one matrix, in this order."""
-    joined = {key.removeprefix("backbone.").removeprefix("dinov2."): t for key, t in state.items()}
-    for key in [k for k in joined if ".attention.attention.query." in k]:
-        parts = [joined.pop(key.replace(".query.", f".{part}.")) for part in ("query", "key", "value")]
-        joined[key.replace(".attention.attention.query.", ".attn.qkv.")] = torch.cat(parts)
-    return joined
-
-
-HF_KEYS = {
-    r"embeddings\.cls_token": "cls_token",
-    r"embeddings\.position_embeddings": "pos_embed",
-    r"embeddings\.register_tokens": "reg_token",
-    r"embeddings\.patch_embeddings\.projection\.(.*)": r"patch_embed.proj.\1",
-    r"encoder\.layer\.(\d+)\.attn\.qkv\.(.*)": r"blocks.\1.attn.qkv.\2",
-    r"encoder\.layer\.(\d+)\.attention\.output\.dense\.(.*)": r"blocks.\1.attn.proj.\2",
-    r"encoder\.layer\.(\d+)\.layer_scale(\d)\.lambda1": r"blocks.\1.ls\2.gamma",
-    r"encoder\.layer\.(\d+)\.(norm\d|mlp\.fc\d)\.(.*)": r"blocks.\1.\2.\3",
-    r"layernorm\.(.*)": r"norm.\1",
-}
-
-
-def _read_hf_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str, Any]:
-    renamed = {OFFICIAL[1].translate(key) or key: t for key, t in state.items()}
-    return _read_config(renamed, settings)
-
-
-OFFICIAL = (
-    OfficialLayout(
-        name="timm / DeiT / DINOv2",
-        model="vit_tiny",
-        detect=r"blocks\.0\.attn\.qkv\.weight",
-        licence="as stated by the release (timm, DeiT and DINOv2 weights: Apache-2.0)",
-        keys={r"register_tokens": "reg_token", r"(.*)": r"\1"},
-        ignored={r"mask_token": "only used while pre-training"},
-        read_config=_read_config,
-        resample=_resample_pos_embed,
-    ),
-    OfficialLayout(
-        name="Hugging Face DINOv2",
-        model="vit_small_dinov2",
-        detect=r"(backbone\.|dinov2\.)?encoder\.layer\.0\.attention\.attention\.query\.weight",
-        licence="Apache-2.0 (DINOv2, Meta AI)",
-        keys=HF_KEYS,
-        ignored={
-            r"embeddings\.mask_token": "only used while pre-training",
-            r"(?!embeddings\.|encoder\.|layernorm\.).*": "not a part of the backbone",
-        },
-        read_config=_read_hf_config,
-        prepare=_join_qkv,
-        resample=_resample_pos_embed,
-    ),
-)
+        # only the prefix tokens are classified, so the last block answers for no others
+        wanted = self.num_prefix_tokens if self.config.pooling == "cls" else None
+        x = self.embed(images)
+        for i, block in enumerate(self.blocks):
+            x = block(x, wanted if i == self.config.depth - 1 else None)
+        return self.forward_head(self.norm(x))
 
 
 # Named sizes ----------------------------------------------------------------------------------------
@@ -257,7 +165,7 @@ def _vit(config: VitConfig, overrides: dict[str, Any]) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit"],
+    tags=["backbone", "image", "vit", "recognition"],
     paper="https://arxiv.org/abs/2010.11929",
     params=5_717_416,
     system="vit",
@@ -268,7 +176,9 @@ def vit_tiny(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=22_050_664
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2010.11929",
+    params=22_050_664,
 )
 def vit_small(**overrides: Any) -> VisionTransformer:
     """ViT S/16 (= DeiT-S): 22 M parameters, 4.6 GMACs at 224 pixels."""
@@ -276,7 +186,9 @@ def vit_small(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=22_878_952
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2010.11929",
+    params=22_878_952,
 )
 def vit_small_patch32(**overrides: Any) -> VisionTransformer:
     """ViT S/32: 23 M parameters, 1.14 GMACs at 224 pixels."""
@@ -284,7 +196,9 @@ def vit_small_patch32(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=86_567_656
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2010.11929",
+    params=86_567_656,
 )
 def vit_base(**overrides: Any) -> VisionTransformer:
     """ViT B/16 (= DeiT-B): 87 M parameters, 17.6 GMACs at 224 pixels."""
@@ -292,7 +206,9 @@ def vit_base(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=88_224_232
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2010.11929",
+    params=88_224_232,
 )
 def vit_base_patch32(**overrides: Any) -> VisionTransformer:
     """ViT B/32: 88 M parameters, 4.4 GMACs at 224 pixels."""
@@ -300,7 +216,9 @@ def vit_base_patch32(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=304_326_632
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2010.11929",
+    params=304_326_632,
 )
 def vit_large(**overrides: Any) -> VisionTransformer:
     """ViT L/16: 304 M parameters, 61.6 GMACs at 224 pixels."""
@@ -308,7 +226,9 @@ def vit_large(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=306_535_400
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2010.11929",
+    params=306_535_400,
 )
 def vit_large_patch32(**overrides: Any) -> VisionTransformer:
     """ViT L/32: 307 M parameters, 15.4 GMACs at 224 pixels."""
@@ -316,7 +236,9 @@ def vit_large_patch32(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit"], paper="https://arxiv.org/abs/2010.11929", params=632_045_800
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2010.11929",
+    params=632_045_800,
 )
 def vit_huge(**overrides: Any) -> VisionTransformer:
     """ViT H/14: 632 M parameters, 167 GMACs at 224 pixels."""
@@ -324,7 +246,39 @@ def vit_huge(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit", "dinov2"], paper="https://arxiv.org/abs/2304.07193", params=22_056_192
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2012.12877",
+    params=5_910_800,
+)
+def deit_tiny_distilled(**overrides: Any) -> VisionTransformer:
+    """DeiT-Ti with a distillation token and its head: 5.9 M parameters."""
+    return _vit(VitConfig(width=192, depth=12, num_heads=3, distilled=True), overrides)
+
+
+@register_model(
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2012.12877",
+    params=22_436_432,
+)
+def deit_small_distilled(**overrides: Any) -> VisionTransformer:
+    """DeiT-S with a distillation token and its head: 22 M parameters."""
+    return _vit(VitConfig(width=384, depth=12, num_heads=6, distilled=True), overrides)
+
+
+@register_model(
+    tags=["backbone", "image", "vit", "recognition"],
+    paper="https://arxiv.org/abs/2012.12877",
+    params=87_338_192,
+)
+def deit_base_distilled(**overrides: Any) -> VisionTransformer:
+    """DeiT-B with a distillation token and its head: 87 M parameters."""
+    return _vit(VitConfig(width=768, depth=12, num_heads=12, distilled=True), overrides)
+
+
+@register_model(
+    tags=["backbone", "image", "vit", "dinov2", "recognition"],
+    paper="https://arxiv.org/abs/2304.07193",
+    params=22_056_192,
 )
 def vit_small_dinov2(**overrides: Any) -> VisionTransformer:
     """DINOv2 ViT S/14: features only, LayerScale, positions for 518 pixels."""
@@ -335,7 +289,9 @@ def vit_small_dinov2(**overrides: Any) -> VisionTransformer:
 
 
 @register_model(
-    tags=["backbone", "image", "vit", "dinov2"], paper="https://arxiv.org/abs/2304.07193", params=86_579_712
+    tags=["backbone", "image", "vit", "dinov2", "recognition"],
+    paper="https://arxiv.org/abs/2304.07193",
+    params=86_579_712,
 )
 def vit_base_dinov2(**overrides: Any) -> VisionTransformer:
     """DINOv2 ViT B/14: features only, LayerScale, positions for 518 pixels."""

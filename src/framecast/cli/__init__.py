@@ -35,8 +35,6 @@ def run(arguments: Sequence[str], *, debug: bool = False) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except SystemExit as stop:
-            if message := str(getattr(stop, "message", "")):  # Requeue
-                print(message, file=sys.stderr)
             return stop.code if isinstance(stop.code, int) else bool(stop.code)
         except Exception as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # the help has been shown

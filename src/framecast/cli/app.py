@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import framecast
-from framecast.cli import catalogue, data, prediction, training
+from framecast.cli import catalogue, data, prediction, profiling, training
 
 app = typer.Typer(
     name="framecast",
@@ -47,5 +47,6 @@ app.command("features")(data.features)
 app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)
 app.command("predict")(prediction.predict)
+app.command("profile")(profiling.profile)
 app.command("import-weights")(data.import_weights)
 app.command("submit")(training.submit)

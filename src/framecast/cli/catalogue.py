@@ -19,10 +19,11 @@ def list_(
     import fnmatch
 
     from framecast.metrics.protocols import PROTOCOLS
+    from framecast.metrics.view_protocols import VIEW_PROTOCOLS
     from framecast.registry import did_you_mean, entries
 
     if kind == "protocols":
-        known = {name: protocol.description for name, protocol in PROTOCOLS.items()}
+        known = {name: p.description for name, p in {**PROTOCOLS, **VIEW_PROTOCOLS}.items()}
     else:
         known = {e.name: e.summary for e in entries("model" if kind == "models" else "recipe").values()}
     found = {name: known[name] for name in fnmatch.filter(known, pattern)}

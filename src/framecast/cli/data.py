@@ -33,17 +33,18 @@ def check_data(
     as_json: AsJson = False,
 ) -> None:
     """Find every problem of a data folder at once, with file and line."""
-    from framecast.data.check import inspect_data
+    from framecast.data.check import inspect_folder
 
-    report = inspect_data(root, layout, features=features)
+    report = inspect_folder(root, layout, features=features)
     summary = report.summary()
     if as_json:
         show_json(summary | {"problems": [vars(problem) for problem in report.problems]})
     else:
         for problem in report.problems:
             show(str(problem))
-        found = f"{len(report.problems)} problems" if report.problems else "no problem found"
-        figures = ", ".join(f"{summary[key]} {key}" for key in ("videos", "frames", "segments", "classes"))
+        count = len(report.problems)
+        found = f"{count} problem{'s' if count > 1 else ''}" if count else "no problem found"
+        figures = ", ".join(f"{summary[key]} {key}" for key in report.figures)
         show(f"{root}: layout {report.layout or 'not recognised'}, {figures}, {found}")
     if not report.ok:
         raise typer.Exit(1)

@@ -39,8 +39,7 @@ def label_free_demo(out: Path, device: str) -> None:
 def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
     """Features, training, scores and pictures for a folder in a standard layout."""
     from framecast.checkpoints import load
-    from framecast.cli.output import table
-    from framecast.cli.training import KEYS, quoted
+    from framecast.cli.training import protocol_table, quoted
     from framecast.data.check import inspect_data
     from framecast.infer.evaluation import evaluate_model
     from framecast.recipes.build import get_recipe, segmentation_task
@@ -69,7 +68,7 @@ def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:
     model = load(run, device)
     assert task.eval_data is not None
     scores = evaluate_model(model, task.eval_data, str(run)).scores
-    show(table(("protocol", *KEYS), [[p, *(f"{s[k]:.1f}" for k in KEYS)] for p, s in scores.items()]))
+    show(protocol_table(scores))
     results = test_results(model, task.eval_data, data)
     write_results(
         results, out, {"command": f"framecast demo --data {data}", "model": "LTContext, trained here"}

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
+from framecast.cli import classification
 from framecast.cli.data import Size, Weights, parse_size
 from framecast.cli.output import (
     AsJson,
@@ -47,14 +48,18 @@ def predict(
     feature_dim: Annotated[
         int | None, typer.Option(help="Label-free: channels of feature files made elsewhere.", min=1)
     ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Recognition: how to look, e.g. kinetics/3x4 for 12 views.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
     pages: Annotated[bool, typer.Option(help="Draw pictures and write HTML pages.")] = True,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say which action runs from when to when: CSV, JSON, timeline picture, HTML report.
+    """Say which action runs from when to when, or what is to be seen: CSV, JSON, pictures, HTML.
 
     framecast predict cooking.mp4 --model runs/kitchen
+    framecast predict clip.mp4 --model runs/gestures
     framecast predict "holiday/*.mp4" --unsupervised
     """
     if (model is None) == (not unsupervised):
@@ -64,16 +69,25 @@ def predict(
     if model is not None:
         refuse_options(context, LABEL_FREE_ONLY)
     check_out(out)
-    sources = find_sources(inputs)
     where = pick_device(device)
+    command = shlex.join(["framecast", "predict", *inputs, *given_options(context)])
+    if model is not None and classification.task_of(model) == "recognition":
+        if weights is not None:
+            raise ValueError("--weights is for models on features; a recognition model has its own weights")
+        classification.predict_labels(
+            inputs, model, protocol, out, where, command, pages=pages, as_json=as_json
+        )
+        return
+    if protocol is not None:
+        raise ValueError("--protocol is for recognition models; this predicts segments")
+    sources = find_sources(inputs)
     if model is not None:
         segmenter, facts = trained(model, weights, where)
     else:
         segmenter, facts = label_free(
             backbone, weights, size, step, segments, min_segment, where, feature_dim=feature_dim
         )
-    asked = ["--model", model] if model is not None else ["--unsupervised"]
-    facts["command"] = shlex.join(["framecast", "predict", *inputs, *asked])
+    facts["command"] = command
     results, failed = segment_all(sources, segmenter, as_json)
     with no_empty_folder(out):
         written = write_results(results, out, facts, pages=pages) if results else []
@@ -90,6 +104,21 @@ def predict(
         show_error(reason)
     if failed:
         raise typer.Exit(1)
+
+
+def given_options(context: typer.Context) -> list[str]:
+    """The options of the command as they were given, without those that change only what is printed."""
+    words: list[str] = []
+    for option in context.command.params:
+        name, value = option.name or "", context.params.get(option.name or "")
+        source = getattr(context.get_parameter_source(name), "name", "")
+        if option.param_type_name != "option" or source != "COMMANDLINE" or name == "as_json":
+            continue
+        if isinstance(value, bool):
+            words.append((option.opts if value else option.secondary_opts)[0])
+        else:
+            words += [option.opts[0], str(value)]
+    return words
 
 
 def refuse_options(context: typer.Context, names: Sequence[str]) -> None:
@@ -201,7 +230,8 @@ def label_free(
 
     settings = feature_settings(backbone, weights, image_size=parse_size(size), step_s=step_s)
     facts = {
-        "method": "label-free: temporally weighted clustering of frame features (TW-FINCH)",
+        "method": "label-free: temporally weighted clustering of frame features (TW-FINCH); "
+        "every video has letters of its own",
         "backbone": f"{backbone}, weights from {settings.weights}",
     }
     return LabelFree(settings, num_segments, min_segment_s, device, feature_dim), facts

@@ -25,7 +25,8 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, e.g. op
 RunFolder = Annotated[
     Path | None, typer.Option("--out", "-o", help="Run folder; runs/<recipe>, or the given run folder.")
 ]
-KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
+SEGMENTATION_KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
+RECOGNITION_KEYS = ("top1", "top5", "mean_class_accuracy", "ece", "nll")
 
 
 def resolve_recipe(
@@ -107,18 +108,30 @@ def show_result(metrics: dict[str, float], folder: Path, as_json: bool, summary:
         show_json(summary | {"folder": folder})
         return
     if metrics:
-        show(scores_table(metrics))
+        show(scores_table(metrics, "test" if "top1" in metrics else "mean over videos"))
     show(f"wrote {folder}")
 
 
-def scores_table(metrics: dict[str, float], first: str = "mean over videos") -> str:
+def scores_table(metrics: dict[str, float], first: str) -> str:
     """One row per way of averaging, from keys such as "edit" and "pooled: edit"."""
     rows: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
         averaging, _, name = key.rpartition(": ")
         rows.setdefault(averaging or first, {})[name] = value
-    body = [[a, *(f"{row[k]:.1f}" if k in row else "" for k in KEYS)] for a, row in rows.items()]
-    return table(("protocol", *KEYS), body)
+    return protocol_table(rows)
+
+
+def protocol_table(rows: dict[str, dict[str, float]]) -> str:
+    """One row of scores per protocol or way of averaging."""
+    recognition = any("top1" in row for row in rows.values())
+    keys = RECOGNITION_KEYS if recognition else SEGMENTATION_KEYS
+    body = [[a, *(figure(k, row[k]) if k in row else "" for k in keys)] for a, row in rows.items()]
+    return table(("protocol", *keys), body)
+
+
+def figure(key: str, value: float) -> str:
+    """Percentages to a tenth; calibration error and log-likelihood to three digits."""
+    return f"{value:.3f}" if key in ("ece", "nll", "brier") else f"{value:.1f}"
 
 
 def evaluate(
@@ -143,10 +156,10 @@ def evaluate(
     if as_json:
         show_json(result.to_json() | {"written": path})
         return
-    body = [[name, *(f"{scores[k]:.1f}" for k in KEYS)] for name, scores in result.scores.items()]
-    show(table(("protocol", *KEYS), body))
-    side = "test videos" if result.subset == "test" else "videos, training videos among them,"
-    show(f"{result.num_videos} {side} of {result.data}, written to {path}")
+    show(protocol_table(result.scores))
+    many = result.kind + "s"
+    side = f"test {many}" if result.subset == "test" else f"{many}, training {many} among them,"
+    show(f"{result.num_items} {side} of {result.data}, written to {path}")
 
 
 def submit(
@@ -164,7 +177,7 @@ def submit(
         list[str] | None, typer.Option(help="Shell line before the command; repeatable.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the sbatch script, submit nothing.")
+        bool, typer.Option("--dry-run", help="Write the recipe, print the sbatch script, submit nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -173,7 +186,8 @@ def submit(
     from framecast.train.slurm import Resources, sbatch_script
     from framecast.train.slurm import submit as submit_job
 
-    resolved, folder = resolve_recipe(recipe, data, set_, out)
+    # A job may start in another folder than this one.
+    resolved, folder = resolve_recipe(recipe, data.resolve() if data else None, set_, out)
     folder = folder.resolve()
     resources = Resources(
         nodes=nodes,
@@ -190,10 +204,13 @@ def submit(
     command = [sys.executable, "-m", "framecast", "train", str(recipe_file), "--out", str(folder)]
     if dry_run:
         script = sbatch_script(command, resources)
+        folder.mkdir(parents=True, exist_ok=True)  # Slurm does not make the folder of a job's output
+        save_recipe(resolved, recipe_file)
         if as_json:
-            show_json({"script": script, "folder": folder})
+            show_json({"script": script, "folder": folder, "recipe": recipe_file})
         else:
             show(script.rstrip("\n"))
+            print(f"wrote {recipe_file}, which the script trains; nothing is submitted", file=sys.stderr)
         return
     with no_empty_folder(folder):
         folder.mkdir(parents=True, exist_ok=True)

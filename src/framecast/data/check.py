@@ -1,5 +1,7 @@
 """Finds every problem of a folder of annotations and features in one pass, before any training starts.
 
+Folders of labelled images and clips are checked by check_recognition.py.
+
 The same readers that training uses are run with a list instead of an exception at their end, so that what
 passes here can be read there.
 """
@@ -15,8 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from framecast.data.check_recognition import RecognitionReport, inspect_recognition
 from framecast.data.folders import FEATURE_SUFFIXES, AnnotationFolder, MstcnFolder
+from framecast.data.layouts import detect_layout
 from framecast.data.problems import AnnotationError, Problem
+from framecast.data.recognition import RECOGNITION_LAYOUTS
+from framecast.data.recognition_layouts import detect_layout as detect_recognition_layout
 from framecast.data.segmentation import SegmentationData, open_folder
 from framecast.data.tables import SegmentTable
 from framecast.data.video import SUFFIXES, probe
@@ -37,6 +43,8 @@ class DataReport:
     frames: dict[str, int] = field(default_factory=dict)  # per video
     segments: dict[str, int] = field(default_factory=dict)  # per video, gaps included
     class_frames: Counter[str] = field(default_factory=Counter)
+
+    figures = ("videos", "frames", "segments", "classes")  # of the summary, for one line
 
     @property
     def ok(self) -> bool:
@@ -121,6 +129,32 @@ def inspect_data(
     _check_videos(folder, report)
     report.problems = _without_repeats(report.problems)
     return report
+
+
+def inspect_folder(
+    root: str | Path, layout: str = "auto", *, features: str | Path | None = "features"
+) -> DataReport | RecognitionReport:
+    """Check a folder of frame labels (`inspect_data`) or of labelled images or clips.
+
+    layout: of either kind; "auto" looks at the folder and takes it for frame labels where it can be both.
+    """
+    if layout in RECOGNITION_LAYOUTS or (layout == "auto" and _is_recognition(Path(root))):
+        return inspect_recognition(root, layout)
+    return inspect_data(root, layout, features=features)
+
+
+def _is_recognition(root: Path) -> bool:
+    """Whether a folder is one of labelled images or clips and not one of frame labels."""
+    try:
+        found = detect_recognition_layout(root)
+    except (ValueError, OSError):
+        return False
+    if found == "segments":  # clips or frame labels: the table can be both
+        return False
+    try:
+        return detect_layout(root).name == "csv"  # which any table is, labels.csv too
+    except (ValueError, OSError):
+        return True
 
 
 def _with_features(folder: AnnotationFolder, report: DataReport) -> bool:

@@ -21,7 +21,8 @@ from framecast.data.annotations import LabelRuns
 from framecast.data.assembly101 import Assembly101Folder
 from framecast.data.folders import AnnotationFolder, CsvFolder, MstcnFolder
 from framecast.data.layouts import detect_layout, get_layout
-from framecast.data.problems import Report, refuse
+from framecast.data.problems import Problem, Report, refuse
+from framecast.data.tables import SegmentTable
 from framecast.data.tas_scores import TasScoresFolder
 from framecast.data.video import SUFFIXES, frame_times
 from framecast.metrics.protocols import protocols_for
@@ -274,7 +275,9 @@ class SegmentationData:
             if frames is None or abs(len(labels) - _end(frames)) > length_tolerance(len(labels)):
                 raise self._length_error(video, track, f"{len(labels)} labelled frames", len(labels))
             return labels, np.minimum(frames, len(labels) - 1)
-        if source.unit == "seconds":
+        limits_s = source.limits_s(video)
+        if source.unit == "seconds" or (limits_s is not None and track.times is not None):
+            self._check_within(source, video, track)
             return source.frame_labels(video, self.classes, times=track.times, background=gap), every_step
         # A table does not say how long a video is: only features that were sampled in time need the times.
         sampled = track.provenance is not None and track.provenance.step_s is not None
@@ -284,6 +287,23 @@ class SegmentationData:
             raise self._length_error(video, track, f"segments up to frame {last}", last)
         num_frames = len(track) if frames is every_step else max(last, _end(frames))
         return source.frame_labels(video, self.classes, num_frames=num_frames, background=gap), frames
+
+    def _check_within(self, source: SegmentTable, video: str, track: FeatureTrack) -> None:
+        """ValueError for a segment after the end of the video: frames given as seconds, another video."""
+        limits_s = source.limits_s(video)
+        if track.times is None or limits_s is None:
+            return
+        steps_s = np.diff(track.times)
+        step_s = float(np.median(steps_s)) if len(steps_s) else 0.0
+        end_s = float(track.times[-1]) + step_s
+        tolerance_s = max(1.0, step_s * length_tolerance(len(track)))
+        for row, (first, last) in zip(source.rows[video], limits_s, strict=True):
+            if first >= end_s or last > end_s + tolerance_s:
+                message = (
+                    f"{row.label!r} from {first:g} to {last:g} s lies beyond the end of {video!r}, whose "
+                    f"features end at {end_s:.2f} s; are these frames, or another video?"
+                )
+                refuse(Problem(source.path, row.line, message))
 
     def _frames_by_time(self, video: str, track: FeatureTrack) -> np.ndarray | None:
         """(F,) video frame that is shown at the time of every step, None where times are unknown."""

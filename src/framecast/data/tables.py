@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from framecast.registry import did_you_mean
 from framecast.structures import Segments
 from framecast.writing import write_file
 
+ROUNDING_S = 1e-6  # seconds are written with six digits
 UNLABELLED = -100  # label of frames that nobody annotated; losses and scores leave them out
 
 
@@ -33,6 +34,7 @@ class SegmentRow:
     end: float  # exclusive
     label: str
     line: int
+    seconds: tuple[float, float] | None = None  # the same limits, where a table in frames has them too
 
 
 @dataclass
@@ -60,18 +62,20 @@ class SegmentTable:
         """(T,) int64 class index of every frame; frames in gaps get the background class.
 
         num_frames: length in frames, None = up to the end of the last segment (unit "frames" only).
-        times: (T,) seconds of the frames, needed where the unit is "seconds". background: class of the
-        gaps, None = -100 there.
+        times: (T,) seconds of the frames, needed where the unit is "seconds". Where they are given and the
+        table holds seconds, these count: its frames may be those of another time step. background: class of
+        the gaps, None = -100 there.
         """
         index = {name: i for i, name in enumerate(classes)}
         rows = self.rows[video]
-        if self.unit == "seconds":
-            if times is None:
-                raise ValueError(
-                    f"{self.path}: segments of {video!r} are in seconds, but its features hold no times; "
-                    "extract them with `framecast features` or give start and end in frames"
-                )
-            starts, ends = np.searchsorted(times, [[row.start, row.end] for row in rows], side="left").T
+        if self.unit == "seconds" and times is None:
+            raise ValueError(
+                f"{self.path}: segments of {video!r} are in seconds, but its features hold no times; "
+                "extract them with `framecast features` or give start and end in frames"
+            )
+        limits_s = self.limits_s(video)
+        if times is not None and limits_s is not None:
+            starts, ends = np.searchsorted(times, limits_s - ROUNDING_S, side="left").T
             length = len(times)
         else:
             starts, ends = np.array([[row.start, row.end] for row in rows], dtype=np.int64).T
@@ -84,6 +88,12 @@ class SegmentTable:
             labels[start:end] = index[row.label]
         return labels
 
+    def limits_s(self, video: str) -> np.ndarray | None:
+        """(N, 2) seconds of the segments of a video, None where the table has frames only."""
+        rows = self.rows[video]
+        limits = [(row.start, row.end) if self.unit == "seconds" else row.seconds for row in rows]
+        return None if None in limits else np.array(limits, dtype=np.float64)
+
 
 def unknown_class(path: Path, row: SegmentRow, classes: Iterable[str]) -> Problem:
     return Problem(
@@ -94,9 +104,10 @@ def unknown_class(path: Path, row: SegmentRow, classes: Iterable[str]) -> Proble
 def read_segments_csv(path: str | Path, report: Report = refuse) -> SegmentTable:
     """Segments from a CSV file with the columns video, label and limits.
 
-    Limits are start, end in frames or start_s, end_s in seconds. Where a file has both, the frames are
-    taken, unless the first row leaves them empty. Other columns are left alone. Raises AnnotationError for
-    missing columns, limits that are no numbers, end <= start, and segments of a video that overlap.
+    Limits are start, end in frames or start_s, end_s in seconds. Where a file has both, the seconds count
+    for features that hold times and the frames for others; frames that the first row leaves empty are not
+    looked at. Other columns are left alone. Raises AnnotationError for missing columns, limits that are no
+    numbers, end <= start, and segments of a video that overlap.
     """
     path = Path(path)
     reader = csv.reader(io.StringIO(read_text(path, report), newline=""))
@@ -122,6 +133,11 @@ def read_segments_csv(path: str | Path, report: Report = refuse) -> SegmentTable
             continue
         values = {name: cells[i].strip() for name, i in column.items()}
         row = segment_row(path, number, values["label"], values[start], values[end], table.unit, report)
+        limits_s = values.get("start_s", ""), values.get("end_s", "")
+        # A track of a single frame lasts 0 s.
+        if row is not None and table.unit == "frames" and all(limits_s) and limits_s[0] != limits_s[1]:
+            in_seconds = segment_row(path, number, values["label"], *limits_s, "seconds", report)
+            row = in_seconds and replace(row, seconds=(in_seconds.start, in_seconds.end))
         if not values["video"]:
             report(Problem(path, number, "the video column is empty"))
         elif row is not None:

@@ -36,7 +36,7 @@ from framecast.data.video_container import (
 )
 from framecast.data.video_decoding import Decoder, frames_at
 from framecast.data.video_integrity import is_whole
-from framecast.data.video_pixels import Orientation, PixelReader, Size
+from framecast.data.video_pixels import ClipMemory, Orientation, PixelReader, Size
 from framecast.structures import Clip
 
 Backend = Literal["auto", "pyav", "torchcodec"]
@@ -277,14 +277,16 @@ def _collect(
 ) -> Iterator[tuple[torch.Tensor, list[float]]]:
     """Groups of frames as pixels, with whatever stamp they came with."""
     pixels: PixelReader | None = None
+    memory = ClipMemory(())
     last: VideoFrame | None = None
     stamps: list[float] = []
     group, rows = torch.empty(0), np.empty(0)
     for stamp, frame in stamped_frames:
         if pixels is None:
             pixels = PixelReader(source, frame, size)
+            memory = ClipMemory((frames_per_clip, 3, pixels.height, pixels.width))
         if not stamps:
-            group = pixels.empty(frames_per_clip)
+            group = memory.take()
             rows = group.numpy()
         if frame is last and stamps:  # the same frame shown at several steps
             rows[len(stamps)] = rows[len(stamps) - 1]

@@ -213,7 +213,10 @@ def _scan(path: Path, size: int, mtime_ns: int) -> PacketTable:
     shown = ~np.array(discard) & (pts >= pts[first]) & (np.arange(len(pts)) >= first)
     if not shown.any():
         raise VideoError(f"{path}: holds no frames that are shown; its edit list cuts all of them away")
-    gaps = np.diff(np.unique(pts[shown]))
+    stamps = np.unique(pts[shown])
+    if timed:
+        refuse_shared_times(path, int(shown.sum()), len(stamps))
+    gaps = np.diff(stamps)
     duration = duration or (int(np.median(gaps)) if len(gaps) else 0)
 
     broken_byte = matroska_break(path) if not missing else None
@@ -225,6 +228,15 @@ def _scan(path: Path, size: int, mtime_ns: int) -> PacketTable:
     before = pts[:damaged_row][shown[:damaged_row]]
     breaks_at = (int(before.max()) + duration) if len(before) else int(pts[first])
     return PacketTable(pts, dts, keyframe, shown, time_base, duration, timed, damage, breaks_at)
+
+
+def refuse_shared_times(path: str | os.PathLike[str], frames: int, stamps: int) -> None:
+    """VideoError where most frames share their time stamp with others: nobody knows when they are shown."""
+    if stamps * 3 < frames:  # two packets of one time may be the fields of one frame
+        raise VideoError(
+            f"{path}: its {frames:,} frames have {stamps:,} different time{'s' if stamps > 1 else ''}; give "
+            "them a rate, for example: ffmpeg -r 25 -i broken.mp4 fixed.mp4"
+        )
 
 
 def reason_of(error: Exception) -> str:

@@ -27,6 +27,7 @@ from framecast.data.video_container import (
     VideoWarning,
     open_video,
     reason_of,
+    refuse_shared_times,
 )
 
 # Decoders whose `skip_frame` may change between packets and then leaves out exactly the frames that no
@@ -82,18 +83,20 @@ class Decoder:
     def every_frame(self) -> Iterator[tuple[int, VideoFrame]]:
         """All frames from the start with their time stamps, in the order in which they are shown."""
         timed = self.table is None or self.table.timed
-        last, count = None, 0
+        last, count, repeated = None, 0, 0
         if self.first_pts is None:
             self.first_pts = self._peek_first_pts()
         for packet in chain(self._packets, [None]):
             for frame in self._decode(packet):
                 pts = frame.pts if timed else self._counted_pts(count)
                 if pts is None or (last is not None and pts <= last):
+                    repeated += 1
                     continue  # two frames at one time: the first is the one that is shown
                 if self.first_pts is not None and pts >= self.first_pts:
                     yield pts, frame
                     last = pts
                 count += 1
+        refuse_shared_times(self.path, count + repeated, count)
 
     def frames_at(self, wanted: np.ndarray) -> Iterator[tuple[int, VideoFrame]]:
         """The frames with the time stamps `wanted` (ascending), as (index into wanted, frame).

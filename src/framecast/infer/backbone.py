@@ -5,16 +5,17 @@ Where nothing is given, the weights that are known to serve a backbone well are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from framecast.checkpoints import import_checkpoint, load, model_folder, read_about, system_of
 from framecast.infer.frame_features import FeatureSettings
-from framecast.registry import find
-from framecast.weight_files import hub_folder, is_hub_id
+from framecast.registry import create_model, find
+from framecast.weight_files import hub_folder, is_hub_id, read_safetensors
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ def open_backbone(name: str, weights: str | None = None) -> tuple[nn.Module, str
     FileNotFoundError where they are not here.
     """
     entry = find("model", name)
-    if "backbone" not in entry.tags:
-        raise ValueError(f"{name} is a {', '.join(entry.tags)} model, not a backbone; see `framecast list`")
+    if not {"backbone", "image"} <= set(entry.tags):
+        tags = ", ".join(entry.tags)
+        raise ValueError(f"{name} is a {tags} model, not a backbone that reads frames; see `framecast list`")
     known = KNOWN_WEIGHTS.get(name)
     source = weights or (known.source if known else None)
     if source is None:
@@ -86,6 +88,36 @@ def _read_backbone(name: str, source: str) -> nn.Module:
     except ValueError:
         return import_checkpoint(system_of(name), folder / "model.safetensors")
     return load(folder)
+
+
+def start_model(name: str, weights: str, config: dict[str, Any]) -> nn.Module:
+    """A model of that name and config with given weights, from which a training may start.
+
+    weights: as for `open_backbone`, or "known" for the known ones. Position tables and patch kernels are
+    brought to the image size and frames of the config; a head of other classes is new. What the weights do
+    not hold stands in `import_report.fresh`.
+    """
+    known = KNOWN_WEIGHTS.get(name)
+    if weights == "known":
+        if known is None:
+            raise ValueError(
+                f"no weights are known for {name}; known are those of {', '.join(KNOWN_WEIGHTS)}"
+            )
+        weights = known.source
+    with torch.device("meta"):
+        wanted = asdict(create_model(name, **config).config)
+    system = system_of(name)
+    source: Any = weights
+    if Path(weights).is_dir() or (not Path(weights).exists() and is_hub_id(weights)):
+        source = read_safetensors(model_folder(weights) / "model.safetensors")
+    try:
+        return import_checkpoint(system, source, **wanted)
+    except (FileNotFoundError, ImportError) as error:
+        if known is not None and weights == known.source:
+            raise FileNotFoundError(
+                f"the weights of {name} are not here ({error}); what brings them: {known.install}"
+            ) from None
+        raise
 
 
 def feature_settings(

@@ -13,10 +13,12 @@ from torch import nn
 from framecast.checkpoints import card_of, load
 from framecast.data.segmentation import SegmentationData, open_folder
 from framecast.metrics.protocols import get_protocol
-from framecast.recipes.build import open_data
+from framecast.recipes.build import open_data, open_recognition_data, view_protocol
+from framecast.tasks.recognition import collect_probabilities, views_of
 from framecast.tasks.segmentation import check_data, collect_predictions
 from framecast.train.config import load_recipe
-from framecast.train.segmentation_recipe import SegmentationDataSettings
+from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
+from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
 from framecast.writing import write_file
 
 
@@ -28,8 +30,9 @@ class Evaluation:
     data: str
     split: int | None
     subset: str  # "test", or "all" where the data has no split
-    num_videos: int
+    num_items: int
     model: str
+    kind: str = "video"  # or "image"
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -51,21 +54,45 @@ def evaluate_run(
     A saved model folder without a recipe needs `data`. Raises ValueError where the classes differ or the
     features were made in another way.
     """
+    model = load(run, device)
+    recipe = load_recipe(run) if (Path(run) / "config.yaml").is_file() else None
+    if recipe is None and data is None:
+        raise ValueError(f"{run} has no recipe that names its data; pass --data FOLDER")
+    changes: dict[str, Any] = {"root": str(data)} if data is not None else {}
+    changes |= {"split": split} if split is not None else {}
+    if card_of(model).task == "recognition":
+        wanted = recipe.data if isinstance(recipe, RecognitionRecipe) else RecognitionDataSettings(root="")
+        return evaluate_classifier(model, wanted.model_copy(update=changes), str(run), protocols, device)
     for name in protocols or []:
         get_protocol(name)
-    model = load(run, device)
-    if (Path(run) / "config.yaml").is_file():
-        settings = load_recipe(run).data
-    elif data is not None:
-        settings = SegmentationDataSettings(root=str(data), sample_rate=card_of(model).sample_rate)
-    else:
-        raise ValueError(f"{run} has no recipe that names its data; pass --data FOLDER")
-    changes = {"root": data and str(data), "split": split}
-    settings = settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    plain = SegmentationDataSettings(root="", sample_rate=card_of(model).sample_rate)
+    settings = recipe.data if isinstance(recipe, SegmentationRecipe) else plain
+    settings = settings.model_copy(update=changes)
     folder = open_folder(settings.root, settings.layout, settings.features)
     divided = settings.split is not None or folder.has_one_split
     opened = open_data(settings, "test" if divided else "all")
     return evaluate_model(model, opened, str(run), protocols, device)
+
+
+@torch.no_grad()
+def evaluate_classifier(
+    model: nn.Module,
+    settings: RecognitionDataSettings,
+    name: str,
+    protocols: list[str] | None = None,
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Score a recognition model on the test side of a data set; by default under its own view protocol."""
+    card, config = card_of(model), cast(Any, model).config
+    data = open_recognition_data(settings, "test")
+    check_classes(card.classes, data.classes, name, data.root)
+    scores = {}
+    for wanted in protocols or [card.protocol]:
+        protocol = view_protocol(wanted, data.kind)
+        views = views_of(data, config, protocol, card.frames)
+        scores[wanted] = collect_probabilities(model, views, data.classes, protocol, device).compute()
+    split = settings.split if data.held_back else None
+    return Evaluation(scores, str(data.root), split, data.subset, len(data), name, data.kind)
 
 
 @torch.no_grad()
@@ -78,14 +105,19 @@ def evaluate_model(
 ) -> Evaluation:
     """Score a model on every video of an opened data set; `name` is the model's, for messages and records."""
     card = card_of(model)
-    if card.classes != data.classes:
-        differing = sorted(set(card.classes) ^ set(data.classes))[:4]
-        raise ValueError(
-            f"{name} knows {len(card.classes)} classes and {data.folder.root} has {len(data.classes)} "
-            f"(differing: {', '.join(differing) or 'only their order'}); "
-            "evaluate on data with the same mapping"
-        )
+    check_classes(card.classes, data.classes, name, data.folder.root)
     check_data(card.features, data, wanted_dim=cast(Any, model).config.feature_dim)
     metrics = collect_predictions(model, data, device)
     scores = {p: metrics.compute(p) for p in protocols or data.protocols}
     return Evaluation(scores, str(data.folder.root), data.split, data.subset, len(data), name)
+
+
+def check_classes(known: tuple[str, ...], found: tuple[str, ...], name: str, root: Path) -> None:
+    """ValueError where the data has other classes than the model, or another order."""
+    if known != found:
+        differing = sorted(set(known) ^ set(found))[:4]
+        raise ValueError(
+            f"{name} knows {len(known)} classes and {root} has {len(found)} "
+            f"(differing: {', '.join(differing) or 'only their order'}); "
+            "evaluate on data with the same mapping"
+        )

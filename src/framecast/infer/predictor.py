@@ -12,8 +12,9 @@ from torch import nn
 from framecast.checkpoints import card_of, load
 from framecast.data.features import load_track
 from framecast.infer.backbone import open_backbone
+from framecast.infer.classifier import Classifier
 from framecast.infer.frame_features import FeatureSettings, extract_features, weights_hash
-from framecast.structures import FeatureTrack, Provenance, Segments
+from framecast.structures import FeatureTrack, Labels, Provenance, Segments
 from framecast.tasks.segmentation import segment_track
 
 FEATURE_SUFFIXES = (".npy", ".safetensors")
@@ -113,6 +114,12 @@ def predict(
     *,
     weights: str | None = None,
     device: str | torch.device = "cpu",
-) -> Segments:
-    """Segments of a video file, a feature file or a feature track; for several, keep a `Predictor`."""
-    return Predictor(model, weights=weights, device=device)(source)
+) -> Segments | Labels:
+    """What the model's task gives: segments of a video or feature track, labels of an image or clip.
+
+    For several sources keep a `Predictor` or a `Classifier`.
+    """
+    loaded = load(model, device) if isinstance(model, (str, Path)) else model
+    if card_of(loaded).task == "recognition" and not isinstance(source, FeatureTrack):
+        return Classifier(loaded, device=device)(source)
+    return Predictor(loaded, weights=weights, device=device)(source)

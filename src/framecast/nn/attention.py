@@ -22,7 +22,12 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        q, k, v = rearrange(self.qkv(x), "b n (three h d) -> three b h n d", three=3, h=self.num_heads)
+    def forward(self, x: Tensor, num_queries: int | None = None) -> Tensor:  # (B, N, D) -> (B, N, D)
+        """num_queries: only the first so many tokens are answered, after a look at all of them."""
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return self.attend(q[:, :num_queries], k, v)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # (B, N, D), heads side by side
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.num_heads) for t in (q, k, v))
         x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         return self.proj(rearrange(x, "b h n d -> b n (h d)"))

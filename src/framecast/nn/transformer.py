@@ -5,6 +5,7 @@ Shapes: B batch, N tokens, D width.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -67,16 +68,27 @@ class Block(nn.Module):
         norm_eps: float = 1e-6,
         layer_scale: bool = False,
         drop_path: float = 0.0,
+        attention: type[SelfAttention] | partial[SelfAttention] = SelfAttention,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.attn = SelfAttention(width, num_heads, qkv_bias=qkv_bias)
+        self.attn = attention(width, num_heads, qkv_bias=qkv_bias)
         self.ls1 = LayerScale(width) if layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width, round(width * mlp_ratio), gelu)
         self.ls2 = LayerScale(width) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
+    def forward(self, x: Tensor, num_out: int | None = None) -> Tensor:  # (B, N, D) -> (B, N, D)
+        """num_out: only the first so many tokens are wanted, as the class token after the last block."""
+        x = x[:, :num_out] + self.drop_path(self.ls1(self.attn(self.norm1(x), num_out)))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+
+def init_transformer(model: nn.Module) -> None:
+    """DeiT: linear maps ~ truncated normal 0.02, biases 0; norms and convolutions as torch has them."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

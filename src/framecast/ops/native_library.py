@@ -21,6 +21,7 @@ from torch import Tensor, nn
 PATH = Path(__file__).parent / "native" / "framecast_native.so"
 
 _MATRIX = (c_void_p, c_int64)  # first number, distance between rows
+_BATCH = (c_void_p, c_int64, c_int64)  # first number, distances between matrices and between rows
 _SIGNATURES = {
     "framecast_instruction_set": (c_char_p, ()),
     "framecast_choose": (c_int, (c_char_p,)),
@@ -29,6 +30,8 @@ _SIGNATURES = {
         c_int,
         (*_MATRIX, c_void_p, c_void_p, *_MATRIX * 2, *(c_int64,) * 5, c_void_p, *(c_int64,) * 2),
     ),
+    "framecast_causal_conv1d": (c_int, (*_BATCH, *(c_void_p,) * 3, *(c_int64,) * 8)),
+    "framecast_causal_conv1d_backward": (c_int, (*_BATCH, *(c_void_p,) * 6, *(c_int64,) * 8)),
 }
 
 
@@ -113,18 +116,21 @@ def rows(x: Tensor) -> Tensor:
 
 def check() -> list[tuple[str, float]]:
     """(kernel, largest error relative to the largest number of its reference), computed on this machine."""
+    from framecast.ops.causal_conv1d import bidirectional_conv1d
     from framecast.ops.shifted_linear import shifted_linear
     from framecast.ops.span_attention import span_attention
 
     generator = torch.Generator().manual_seed(0)
     q, k, v, x = (torch.randn(2, 300, 24, generator=generator) for _ in range(4))
     weight, bias = torch.randn(24, 24, 3, generator=generator), torch.randn(24, generator=generator)
+    taps = torch.randn(2, 24, 4, generator=generator)
     spans = torch.tensor([[0, 64, 0, 96, 1], [64, 146, 32, 156, 3], [65, 100, 200, 1, 2]])
     kernels: dict[str, Callable[..., Tensor]] = {
         "span_attention": lambda **impl: span_attention(q, k, v, spans, num_heads=2, **impl),
         "shifted_linear": lambda **impl: shifted_linear(
             x, weight, bias, shifts=(-5, 0, 5), activation="gelu", add=v, **impl
         ),
+        "causal_conv1d": lambda **impl: bidirectional_conv1d(x, taps, activation="silu", **impl),
     }
     errors = []
     for name, kernel in kernels.items():

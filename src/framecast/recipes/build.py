@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from framecast.checkpoints import load
 from framecast.data.folders import AnnotationFolder
+from framecast.data.recognition import RecognitionData, Subset, open_recognition
 from framecast.data.segmentation import SegmentationData, open_folder, open_segmentation
-from framecast.registry import find
+from framecast.data.transforms import BatchMix, TransformSettings
+from framecast.infer.backbone import open_backbone, start_model
+from framecast.metrics.view_protocols import (
+    ViewProtocol,
+    default_view_protocol,
+    get_view_protocol,
+    list_view_protocols,
+)
+from framecast.registry import entries, find
+from framecast.tasks.imitation import MaskedPretrainingTask, SelfDistillationTask
+from framecast.tasks.linear_probe import LinearProbeTask, freeze_features
+from framecast.tasks.recognition import RecognitionTask
 from framecast.tasks.segmentation import SegmentationTask
 from framecast.tasks.segmentation_augment import Augmentation
 from framecast.train.recipe import Recipe
+from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
 from framecast.train.task import Task
+
+NO_DATA = "the recipe names no data; pass --data FOLDER (or --set data.root=FOLDER)"
 
 
 def get_recipe(name: str) -> Recipe:
@@ -19,8 +40,94 @@ def get_recipe(name: str) -> Recipe:
 
 def build_task(recipe: Recipe) -> Task:
     """Open the data that the recipe names and make its task; errors name the folder or setting."""
-    assert isinstance(recipe, SegmentationRecipe)
-    return segmentation_task(recipe)
+    match recipe:
+        case SegmentationRecipe():
+            return segmentation_task(recipe)
+        case RecognitionRecipe():
+            return recognition_task(recipe)
+    raise AssertionError(f"no task for {type(recipe).__name__}")
+
+
+def recognition_task(recipe: RecognitionRecipe) -> RecognitionTask:
+    data, augment, name = recipe.data, recipe.augment, recipe.model.name
+    train_data, eval_data = open_recognition_data(data, "train"), open_recognition_data(data, "test")
+    protocol = view_protocol(data.protocol, train_data.kind)
+    mixing = {"mixup", "cutmix", "mix_prob", "mix_switch", "repeats"}
+
+    def transform(config: Any) -> TransformSettings:
+        given = augment.model_dump(exclude=mixing)
+        return TransformSettings(image_size=config.image_size, mean=config.mean, std=config.std, **given)
+
+    def mix(num_classes: int) -> BatchMix:
+        return BatchMix(
+            num_classes,
+            mixup=augment.mixup,
+            cutmix=augment.cutmix,
+            prob=augment.mix_prob,
+            switch=augment.mix_switch,
+            smoothing=recipe.loss.smoothing,
+        )
+
+    kinds: dict[str, type[RecognitionTask]] = {
+        "classes": LinearProbeTask if recipe.trainable == "head" else RecognitionTask,
+        "self_distillation": SelfDistillationTask,
+        "masked_pretraining": MaskedPretrainingTask,
+    }
+    task = kinds[recipe.loss.objective](
+        train_data,
+        eval_data,
+        model=name,
+        model_config=recipe.model.config,
+        protocol=protocol,
+        transform=transform,
+        frames=data.frames,
+        sampling=data.sampling,
+        stride=data.stride,
+        repeats=augment.repeats,
+        mix=mix if augment.mixup or augment.cutmix else None,
+        smoothing=recipe.loss.smoothing,
+        start=start_model(name, recipe.weights, recipe.model.config) if recipe.weights else None,
+    )
+    if isinstance(task, LinearProbeTask):
+        return freeze_backbone(task)
+    if isinstance(task, SelfDistillationTask | MaskedPretrainingTask):
+        task.set_teacher(open_teacher(recipe.loss.teacher or ""))
+    if isinstance(task, SelfDistillationTask):
+        task.weight = recipe.loss.teacher_weight
+    if isinstance(task, MaskedPretrainingTask):
+        task.keep = recipe.loss.keep
+    return task
+
+
+def open_teacher(name: str) -> nn.Module:
+    """A backbone by name with its known weights, or a saved model."""
+    return open_backbone(name)[0] if name in entries("model") else load(name)
+
+
+def freeze_backbone(task: LinearProbeTask) -> LinearProbeTask:
+    """Pass every image or clip through the frozen backbone once."""
+    if task.start is None:
+        raise ValueError('trainable=head needs trained weights below the head; set weights (or "known")')
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return task.freeze(lambda views: freeze_features(task.product(task.build_model()), views, device))
+
+
+def view_protocol(name: str | None, kind: Literal["image", "video"]) -> ViewProtocol:
+    """The protocol of that name, or the plainest for the kind; ValueError where it is for the other kind."""
+    protocol = get_view_protocol(name) if name else default_view_protocol(kind)
+    if protocol.kind != kind:
+        known = ", ".join(p for p in list_view_protocols() if get_view_protocol(p).kind == kind)
+        raise ValueError(
+            f"protocol {name} is for {protocol.kind}s and the data are {kind}s; take one of {known}"
+        )
+    return protocol
+
+
+def open_recognition_data(settings: RecognitionDataSettings, subset: Subset) -> RecognitionData:
+    if not settings.root:
+        raise ValueError(NO_DATA)
+    opening = {"layout", "annotations", "holdout", "group_by", "label_by", "split"}
+    return open_recognition(settings.root, subset=subset, **settings.model_dump(include=opening))
 
 
 def segmentation_task(recipe: SegmentationRecipe) -> SegmentationTask:
@@ -47,17 +154,19 @@ def open_data(settings: SegmentationDataSettings, subset: str) -> SegmentationDa
 
 def _folder(settings: SegmentationDataSettings) -> AnnotationFolder:
     if not settings.root:
-        raise ValueError("the recipe names no data; pass --data FOLDER (or --set data.root=FOLDER)")
+        raise ValueError(NO_DATA)
     return open_folder(settings.root, settings.layout, settings.features)
 
 
 def split_names(recipe: Recipe, wanted: str) -> list[int]:
-    """ "all" or "1,3" as split numbers of the recipe's data: its own splits, or its folds."""
+    """ "all" or "1,3" as split numbers of the recipe's data: its own splits, its folds, or its hold-outs."""
     if wanted != "all":
         try:
             return [int(part) for part in wanted.split(",")]
         except ValueError:
             raise ValueError(f'splits {wanted!r} are neither "all" nor numbers such as 1,3') from None
+    if isinstance(recipe, RecognitionRecipe):
+        return list(range(1, int(1 / recipe.data.holdout) + 1))
     assert isinstance(recipe, SegmentationRecipe)
     if recipe.data.folds:
         return list(range(1, recipe.data.folds + 1))

@@ -49,7 +49,7 @@ from framecast.train.rng import (
 )
 from framecast.train.signals import Requeue, StopRequests
 from framecast.train.step import OptimizerStep, StepResult, Weighted
-from framecast.train.task import Task
+from framecast.train.task import Task, product
 from framecast.writing import fill_folder, recover_folder
 
 SaveModel = Callable[[nn.Module, Path, dict[str, Any]], object]
@@ -294,6 +294,7 @@ class Trainer:
             assert self.empty is not None
             model = self.empty
             model.load_state_dict(full, assign=True)
+        model = product(self.task, model)
         card = {"source": f"recipe {self.recipe.name}", **self.task.card()}
         card["notes"] = {**card.get("notes", {}), "training": reached}
         fill_folder(self.folder / "model", lambda temporary: self.save_model(model, temporary, card))

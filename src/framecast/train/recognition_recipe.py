@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from framecast.train.recipe import DataSettings, Recipe, Settings
 
@@ -19,12 +19,13 @@ class RecognitionDataSettings(DataSettings):
     annotations: str | None = None  # list or table beside the data, where the layout needs one
     holdout: float = Field(0.2, gt=0, lt=1)
     group_by: str | None = None  # column of labels.csv whose groups stay on one side
+    label_by: str | None = None  # column of labels.csv that holds the class
     split: int | None = Field(None, ge=1)
     frames: int | None = Field(
         None, ge=1
     )  # of a clip that an image model reads; clip models say it themselves
     sampling: str = "sparse"  # rule of `framecast.data.clip_sampling`
-    stride: int = Field(16, ge=1)  # source frames between those of a clip, for sampling "dense"
+    stride: int = Field(16, ge=1)  # source frames between those of a clip, for the dense samplings
     protocol: str | None = None  # evaluation views by name, None = one centre view
 
 
@@ -33,12 +34,15 @@ class RecognitionAugmentSettings(Settings):
 
     scale: tuple[float, float] | None = (0.08, 1.0)  # area of the random crop, None = no random crop
     ratio: tuple[float, float] = (0.75, 4 / 3)
-    pad: int = Field(0, ge=0)  # pixels of border before the crop, for small images
+    short_side: tuple[int, int] | None = None  # without scale: range of the short side before the crop
+    pad: int = Field(0, ge=0)  # without scale: pixels of black border before the crop
     hflip: float = Field(0.5, ge=0, le=1)
     rand_augment: str | None = None  # "rand-m9-mstd0.5-inc1" and the like
     color_jitter: float = Field(0.0, ge=0)
     erasing: float = Field(0.0, ge=0, le=1)  # probability of a random rectangle of noise
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    augment_first: bool = False  # RandAugment before the crop, as VideoMamba does
     mixup: float = Field(0.0, ge=0)  # alpha of the beta distribution, 0 = off
     cutmix: float = Field(0.0, ge=0)
     mix_prob: float = Field(1.0, ge=0, le=1)  # of a batch to be mixed at all
@@ -47,11 +51,22 @@ class RecognitionAugmentSettings(Settings):
 
 
 class RecognitionLossSettings(Settings):
-    """Cross-entropy, and what VideoMamba's larger models add to it."""
+    """What is learned: classes; classes and a teacher's features; or a teacher's features alone."""
 
+    objective: Literal["classes", "self_distillation", "masked_pretraining"] = "classes"
     smoothing: float = Field(0.0, ge=0, lt=1)
-    teacher: str | None = None  # saved model whose features are imitated (self-distillation)
-    teacher_weight: float = Field(1.0, ge=0)
+    teacher: str | None = None  # a saved model, or the name of a backbone whose weights are known
+    teacher_weight: float = Field(1.0, ge=0)  # of its part of the loss in self_distillation
+    keep: float = Field(0.2, gt=0, le=1)  # share of the patches that masked_pretraining reads
+
+    @model_validator(mode="after")
+    def _teacher_is_there(self) -> RecognitionLossSettings:
+        if (self.objective == "classes") != (self.teacher is None):
+            raise ValueError(
+                "a teacher goes with objective self_distillation or masked_pretraining; "
+                "set loss.teacher to a saved model, or loss.objective=classes"
+            )
+        return self
 
 
 class RecognitionRecipe(Recipe):

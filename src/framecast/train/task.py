@@ -53,5 +53,10 @@ class Task(Protocol):
         ...
 
 
+def product(task: Task, model: nn.Module) -> nn.Module:
+    """The part of a trained module that is saved: a task may train more than that."""
+    return getattr(task, "product", lambda whole: whole)(model)
+
+
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}

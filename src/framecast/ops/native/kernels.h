@@ -1,7 +1,6 @@
 // What the kernels of one instruction set offer to library.cpp.
 //
-// span_attention.cpp and shifted_linear.cpp are compiled once per instruction set, each time into its own
-// namespace. Only plain data crosses this border, and those files use nothing of the C++ standard library: an
+// All files but library.cpp are compiled once per instruction set, each time into its own namespace. Only plain data crosses this border, and those files use nothing of the C++ standard library: an
 // inline function of it that is compiled for a newer processor could become the copy that the linker keeps
 // for every processor.
 #pragma once
@@ -38,6 +37,51 @@ struct Linear {
   int64_t activation;
 };
 
+// Depthwise convolution over time, and its gradients. A step sees `taps` rows, the last of which is its own
+// (reverse: the first). A second direction, where there is one, is the opposite of the first.
+struct Convolution {
+  const float* x;       // (items, length, channels) with channels side by side
+  const float* weight;  // (directions, taps, channels), the taps in the order of the rows
+  const float* bias;    // (directions, channels) or null
+  const float* grad;    // like the answer, for the gradients only
+  float* out;           // (directions, items, length, channels); the gradient of x: (items, length, channels)
+  int64_t x_item, x_row;
+  int64_t items, length, channels, taps, directions;
+  int64_t reverse, silu;  // flags
+};
+
+// (directions, videos, steps, channels) whose channels lie side by side, and how far apart the others do.
+struct Rows {
+  const float* at;
+  int64_t direction, video, row;
+};
+
+constexpr int64_t SCAN_STEPS = 48;  // of a chunk: from one kept state to the next
+
+// A selective scan of one direction, or of two of which the second walks from the end, and its gradients.
+// Tensors without a Rows are unbroken; those that may be null say so.
+struct Scan {
+  Rows u, delta, z;             // z or null, without directions
+  Rows B, C;                    // (directions, videos, steps, groups, states), or fixed (directions, channels, states)
+  int64_t B_group, C_group;     // numbers from one group to the next
+  const float* A;               // (directions, channels, states)
+  const float *D, *delta_bias;  // (directions, channels) or null
+  const float* initial;         // (directions, videos, channels, states) or null
+  float* out;                   // (videos, steps, channels)
+  float* last;                  // (directions, videos, channels, states)
+  float* kept;                  // (directions, videos, chunks, states, channels): state before each chunk; or null
+  int64_t directions, videos, steps, channels, groups, states;
+  int64_t softplus, reverse, fixed_B, fixed_C;  // flags; reverse is of the first direction
+  // For the gradients only. Each slab of channels has sums of its own over its channels.
+  Rows grad_out;                            // without directions
+  const float* grad_last;                   // like last, or null
+  float *grad_u, *grad_delta;               // (directions, videos, steps, channels)
+  float* grad_z;                            // (videos, steps, channels) or null
+  float *grad_A, *grad_D, *grad_bias;       // (videos, directions, channels[, states])
+  float *grad_B, *grad_C;                   // (directions, videos, slabs, steps, states); fixed: (videos, directions, channels, states)
+  float* grad_initial;                      // like initial, never null
+};
+
 struct Kernels {
   const char* name;
   int64_t panel;                                                // outputs of a packed weight panel
@@ -46,6 +90,12 @@ struct Kernels {
   // Queries first .. last - 1 of a span, frames first .. last - 1 of a video.
   void (*attend)(const Attention&, const Span&, int64_t first, int64_t last, float* scratch);
   void (*linear)(const Linear&, int64_t first, int64_t last, float* scratch);
+  // Steps first .. last - 1 of an item; sums (directions, taps + 1, channels) gather the gradients of weight
+  // and bias.
+  int64_t (*convolution_scratch)(const Convolution&);
+  void (*convolve)(const Convolution&, int64_t item, int64_t first, int64_t last, float* scratch);
+  void (*convolve_backward)(const Convolution&, int64_t item, int64_t first, int64_t last, float* sums,
+                            float* scratch);
 };
 
 #define FRAMECAST_DECLARE(set)                                                     \
@@ -54,6 +104,9 @@ struct Kernels {
   void attend(const Attention&, const Span&, int64_t first, int64_t last, float*); \
   int64_t linear_scratch(const Linear&);                                           \
   void linear(const Linear&, int64_t first, int64_t last, float*);                 \
+  int64_t convolution_scratch(const Convolution&);                                 \
+  void convolve(const Convolution&, int64_t, int64_t, int64_t, float*);            \
+  void convolve_backward(const Convolution&, int64_t, int64_t, int64_t, float*, float*); \
   extern const int64_t panel;                                                      \
   }
 

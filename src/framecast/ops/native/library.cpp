@@ -19,8 +19,11 @@ namespace {
 
 enum Status : int { DONE = 0, OUT_OF_RANGE = 1, OUT_OF_MEMORY = 2 };
 
-#define FRAMECAST_KERNELS(set) \
-  Kernels { #set, set::panel, set::attention_scratch, set::linear_scratch, set::attend, set::linear }
+#define FRAMECAST_KERNELS(set)                                                                     \
+  Kernels {                                                                                        \
+    #set, set::panel, set::attention_scratch, set::linear_scratch, set::attend, set::linear,       \
+        set::convolution_scratch, set::convolve, set::convolve_backward                            \
+  }
 
 // Best first.
 const Kernels SETS[] = {
@@ -93,6 +96,19 @@ void share(int64_t items, int64_t threads, int64_t scratch, const Work& work) {
 // A thread must save more than it costs: 4 million multiplications take about 0.1 ms.
 int64_t worthwhile(int64_t threads, double multiplications) {
   return std::min<int64_t>(threads, 1 + static_cast<int64_t>(multiplications / 4e6));
+}
+
+// (directions, channels, taps) as (directions, taps, channels), for a reversed direction the taps mirrored:
+// then they lie in the order of the rows that a step sees.
+std::unique_ptr<float[], Release> rows_of_taps(const Convolution& k, const float* weight) {
+  auto packed = aligned(k.directions * k.taps * k.channels);
+  for (int64_t d = 0; d < k.directions; ++d)
+    for (int64_t tap = 0; tap < k.taps; ++tap) {
+      const int64_t from = k.reverse != (d == 1) ? k.taps - 1 - tap : tap;
+      for (int64_t c = 0; c < k.channels; ++c)
+        packed[(d * k.taps + tap) * k.channels + c] = weight[(d * k.channels + c) * k.taps + from];
+    }
+  return packed;
 }
 
 bool inside(int64_t first, int64_t count, int64_t step, int64_t rows) {
@@ -183,6 +199,73 @@ int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight,
     if (add) one.add += video * frames * add_row;
     k.linear(one, first, std::min(first + FRAMES, frames), memory);
   });
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
+}
+
+// x: (items, length, channels), weight: (directions, channels, taps), bias: (directions, channels) or null,
+// out: (directions, items, length, channels).
+int framecast_causal_conv1d(const float* x, int64_t x_item, int64_t x_row, const float* weight,
+                            const float* bias, float* out, int64_t items, int64_t length, int64_t channels,
+                            int64_t taps, int64_t directions, int64_t reverse, int64_t silu,
+                            int64_t threads) try {
+  constexpr int64_t STEPS = 64;  // of one piece
+  const Kernels& k = *kernels;
+  Convolution convolution{x,     nullptr, bias,   nullptr,  out,  x_item,     x_row,
+                          items, length,  channels, taps, directions, reverse, silu};
+  const auto packed = rows_of_taps(convolution, weight);
+  convolution.weight = packed.get();
+  const int64_t pieces = (length + STEPS - 1) / STEPS;
+  const double outputs = static_cast<double>(directions * items * length * channels);
+  threads = worthwhile(threads, outputs * static_cast<double>(taps + 12));
+  share(items * pieces, threads, k.convolution_scratch(convolution), [&](int64_t piece, float* memory) {
+    const int64_t first = piece % pieces * STEPS;
+    k.convolve(convolution, piece / pieces, first, std::min(first + STEPS, length), memory);
+  });
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
+}
+
+// grad: like the answer; grad_x: (items, length, channels), grad_weight, grad_bias: like weight and bias.
+int framecast_causal_conv1d_backward(const float* x, int64_t x_item, int64_t x_row, const float* weight,
+                                     const float* bias, const float* grad, float* grad_x, float* grad_weight,
+                                     float* grad_bias, int64_t items, int64_t length, int64_t channels,
+                                     int64_t taps, int64_t directions, int64_t reverse, int64_t silu,
+                                     int64_t threads) try {
+  // Each part of the steps has its own sums. Their number does not depend on that of threads, so neither does
+  // the answer.
+  constexpr int64_t PARTS = 64, STEPS = 64;
+  const Kernels& k = *kernels;
+  Convolution convolution{x,     nullptr, bias,     grad, grad_x,     x_item,  x_row,
+                          items, length,  channels, taps, directions, reverse, silu};
+  const auto packed = rows_of_taps(convolution, weight);
+  convolution.weight = packed.get();
+  const int64_t all = items * length, part = std::max(STEPS, (all + PARTS - 1) / PARTS);
+  const int64_t parts = (all + part - 1) / part, size = directions * (taps + 1) * channels;
+  const auto sums = aligned(parts * size);
+  std::fill_n(sums.get(), parts * size, 0.0f);
+  threads = worthwhile(threads, static_cast<double>(directions * all * channels * (3 * taps + 14)));
+  share(parts, threads, k.convolution_scratch(convolution), [&](int64_t index, float* memory) {
+    const int64_t end = std::min((index + 1) * part, all);
+    for (int64_t at = index * part; at < end;) {
+      const int64_t item = at / length, last = std::min(end - item * length, length);
+      k.convolve_backward(convolution, item, at - item * length, last, sums.get() + index * size, memory);
+      at = item * length + last;
+    }
+  });
+  for (int64_t index = 1; index < parts; ++index)
+    for (int64_t i = 0; i < size; ++i) sums[i] += sums[index * size + i];
+  for (int64_t d = 0; d < directions; ++d)
+    for (int64_t tap = 0; tap <= taps; ++tap) {
+      const float* const from = sums.get() + (d * (taps + 1) + tap) * channels;
+      const int64_t to = reverse != (d == 1) ? taps - 1 - tap : tap;
+      for (int64_t c = 0; c < channels; ++c) {
+        if (tap < taps) grad_weight[(d * channels + c) * taps + to] = from[c];
+        if (tap == taps && grad_bias) grad_bias[d * channels + c] = from[c];
+      }
+    }
   return DONE;
 } catch (const std::bad_alloc&) {
   return OUT_OF_MEMORY;

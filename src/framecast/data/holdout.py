@@ -1,0 +1,89 @@
+"""Holds back a part of a data set that has no test side: by class, by group, the same on every machine.
+
+The data is cut into shares of the wanted size (and what is left of the whole), so that share 1, 2, … are
+disjoint and a study can hold back each once. Order comes from SHA-256 of the names, not from a generator
+whose stream might change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, are spread evenly
+
+
+def num_shares(holdout: float) -> int:
+    """How many disjoint shares of that size there are."""
+    if not 0 < holdout < 1:
+        raise ValueError(f"holdout is {holdout}; it is the share that is held back, between 0 and 1")
+    return max(1, int(1 / holdout + 1e-9))
+
+
+def assign_shares(
+    names: Sequence[str], labels: Sequence[int], groups: Sequence[str], holdout: float, seed: int = 0
+) -> np.ndarray:
+    """(N,) share of every item: 1 … num_shares, 0 = in none. Classes are spread evenly over the shares.
+
+    names tell items apart, whole groups go to one share ("" = an item is its own group); with large groups
+    shares come out only about as large as wanted. What is all that there is of a class is in no share: it
+    cannot be both learned and tested.
+    """
+    count = num_shares(holdout)
+    sizes = np.array([holdout] * count + ([1 - holdout * count] if holdout * count < 1 - 1e-9 else []))
+    if any(groups):
+        shares = _by_group(names, labels, groups, sizes, seed)
+    else:
+        shares = _by_class(names, labels, sizes, seed)
+    return np.where(shares < count, shares + 1, 0)
+
+
+def _by_class(names: Sequence[str], labels: Sequence[int], sizes: np.ndarray, seed: int) -> np.ndarray:
+    """Every class is dealt by itself, in the order of the hashes."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, label in enumerate(labels):
+        members[label].append(i)
+    limits = np.cumsum(sizes)
+    shares = np.full(len(names), len(sizes), dtype=np.int64)
+    for rank, own in enumerate(members.values()):
+        if len(own) == 1:
+            continue
+        own.sort(key=lambda i: _hash(names[i], seed))
+        # Another start in every class, else all small classes would leave out the same shares.
+        places = (np.arange(len(own)) + (0.5 + rank * GOLDEN) % 1) / len(own)
+        shares[own] = np.minimum(np.searchsorted(limits, places, side="right"), len(sizes) - 1)
+    return shares
+
+
+def _by_group(
+    names: Sequence[str], labels: Sequence[int], groups: Sequence[str], sizes: np.ndarray, seed: int
+) -> np.ndarray:
+    """Large groups first, each to the share that then is nearest to its size in every class and in all.
+
+    Minimises the sum over shares and classes (and all classes together) of n² / (N² size), which is least
+    where every share has its part of every class.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, group in enumerate(groups):
+        members[f"group {group}" if group else f"item {names[i]}"].append(i)
+    classes, ids = np.unique(np.asarray(labels), return_inverse=True)
+    totals = np.append(np.bincount(ids, minlength=len(classes)), len(ids))
+    placed = np.zeros((len(sizes), len(totals)))
+    shares = np.full(len(names), len(sizes), dtype=np.int64)
+    for group in sorted(members, key=lambda g: (-len(members[g]), _hash(g, seed))):
+        own = members[group]
+        counts = np.append(np.bincount(ids[own], minlength=len(classes)), len(own))
+        if (counts[:-1] == totals[:-1]).any():
+            continue
+        growth = ((2 * placed + counts) * counts / totals**2).sum(1) / sizes
+        best = int(growth.argmin())
+        placed[best] += counts
+        shares[own] = best
+    return shares
+
+
+def _hash(name: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

@@ -1,0 +1,130 @@
+// What the passes of the selective scan share: one direction's chunk of steps for one vector of channels.
+#pragma once
+
+#if defined(__SSE__)
+#include <immintrin.h>
+#endif
+
+#include "vector_math.h"
+
+namespace {
+
+using framecast::Scan;
+
+constexpr int64_t STEPS = framecast::SCAN_STEPS;  // of a chunk
+#if defined(__AVX512F__)
+constexpr int GROUP = 4;  // states that share the registers
+#else
+constexpr int GROUP = 2;
+#endif
+constexpr float LOG2_E = 1.44269504f;
+
+// While it lives, numbers too small for the normal format become zero: states that fade away would otherwise
+// cost a hundred cycles each on some processors.
+class NoDenormals {
+#if defined(__SSE__)
+  const unsigned before = _mm_getcsr();
+
+ public:
+  NoDenormals() { _mm_setcsr(before | 0x8040); }
+  ~NoDenormals() { _mm_setcsr(before); }
+#endif
+};
+
+// The first `count` numbers of a vector, the channels of a group need not be whole vectors.
+inline Vector load_first(const float* from, int64_t count) {
+  if (count >= LANES) return load(from);
+  Vector x{};
+  for (int64_t c = 0; c < count; ++c) x[c] = from[c];
+  return x;
+}
+
+inline void store_first(float* to, Vector x, int64_t count) {
+  if (count >= LANES) return store(to, x);
+  for (int64_t c = 0; c < count; ++c) to[c] = x[c];
+}
+
+// 2^x for x in [-126, 126], or with WILD for any x, clamped. Polynomials of which 2^x - 1 is exact to 1e-7 for
+// small x: an error there would add up over the many steps that a slowly fading state lives.
+#if defined(__AVX512F__)
+// 2^(j / 32) less j in the exponent's place: adding the bits of 32 x to entry 32 x mod 32 gives 2^x.
+alignas(64) constexpr int32_t ROOTS[32] = {
+    0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
+    0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
+    0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
+    0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
+
+template <bool WILD>
+inline Vector power(Vector x) {
+  if (WILD) {
+    x = x < -126.0f ? all(-126.0f) : x;
+    x = x > 126.0f ? all(126.0f) : x;
+  }
+  const Vector rounder = all(393216.0f);  // 1.5 * 2^18: adding it rounds to 32nds
+  const Vector shifted = x + rounder;
+  const Vector f = x - (shifted - rounder);
+  const __m512i bits = _mm512_castps_si512(shifted);
+  const __m512i root = _mm512_permutex2var_epi32(_mm512_load_si512(ROOTS), bits, _mm512_load_si512(ROOTS + 16));
+  const Vector whole = _mm512_castsi512_ps(_mm512_add_epi32(root, _mm512_slli_epi32(bits, 18)));
+  Vector p = all(5.55041122e-2f);
+  p = p * f + 2.40228276e-1f;
+  p = p * f + 6.93147181e-1f;
+  return whole * f * p + whole;
+}
+#else
+template <bool WILD>
+inline Vector power(Vector x) {
+  if (WILD) {
+    x = x < -126.0f ? all(-126.0f) : x;
+    x = x > 126.0f ? all(126.0f) : x;
+  }
+  const Vector rounder = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to whole numbers
+  const Vector shifted = x + rounder;
+  const Vector f = x - (shifted - rounder);
+  Vector p = all(1.54035127e-4f);
+  p = p * f + 1.33907355e-3f;
+  p = p * f + 9.61823753e-3f;
+  p = p * f + 5.55035745e-2f;
+  p = p * f + 2.40226498e-1f;
+  p = p * f + 6.93147188e-1f;
+  p = p * f + 1.0f;
+  return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) +
+                                  (reinterpret_cast<Integers>(shifted) << 23));
+}
+#endif
+
+// log(1 + e^x) = max(x, 0) + log(1 + w), w = e^-|x|; relative error below 2e-7.
+inline Vector softplus(Vector x) {
+  const Vector size = x < 0.0f ? x : -x;
+  const Vector w = exp(size);
+  Vector p = all(-3.31847403e-3f);
+  p = p * w + 2.02045917e-2f;
+  p = p * w - 5.7664457e-2f;
+  p = p * w + 1.06805568e-1f;
+  p = p * w - 1.53553971e-1f;
+  p = p * w + 1.96954008e-1f;
+  p = p * w - 2.49585875e-1f;
+  p = p * w + 3.33305113e-1f;
+  p = p * w - 4.99999328e-1f;
+  return p * w * w + w + (x > 0.0f ? x : Vector{});
+}
+
+// B or C of one step and state: a number that all channels of the group share, or fixed ones by channel.
+template <bool FIXED>
+inline Vector weight(const float* at, int64_t state) {
+  return FIXED ? load(at + state * LANES) : all(at[state]);
+}
+
+inline const float* from(const framecast::Rows& x, int64_t direction, int64_t video) {
+  return x.at + direction * x.direction + video * x.video;
+}
+
+inline bool backwards(const Scan& s, int64_t direction) { return direction ? true : s.reverse; }
+
+// (channels, states) -> (states, LANES), times `scale`; zeros where there is no channel.
+inline void by_lane(const float* matrix, int64_t states, int64_t count, float scale, float* to) {
+  for (int64_t n = 0; n < states; ++n)
+    for (int64_t c = 0; c < LANES; ++c) to[n * LANES + c] = c < count ? scale * matrix[c * states + n] : 0.0f;
+}
+
+}  // namespace
