@@ -294,7 +294,12 @@ class TestPrediction:
         options = (*world.backbone, "--segments", "2", "--step", step, "--min-segment", "0", "--json")
         found = succeed("predict", "clip.mp4", "--unsupervised", *options).json
         assert {row["label"] for row in found["segments"]} == {"segment A", "segment B"}
-        assert (here / "predictions" / "clip.html").is_file()
+        page = (here / "predictions" / "clip.html").read_text()
+        command = re.search(r"<code>(framecast predict .*?)</code>", page)
+        assert command is not None
+        for words in ("--unsupervised", "--segments 2", f"--step {float(step)}"):
+            assert words in command[1]  # what is shown can be typed again
+        assert "--json" not in command[1]
 
     def test_label_free_on_feature_files_made_elsewhere(self, world: World, here: Path) -> None:
         found = succeed("predict", world.track, "--unsupervised", "--feature-dim", "8", "--json").json

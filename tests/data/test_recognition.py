@@ -178,11 +178,11 @@ def test_what_does_not_fit_is_refused(folders: dict[str, Path]) -> None:
 
 
 REAL = {
-    "cifar10_small": ({}, "packed", "image", 5000, 1000, 10, ""),
-    "surveillance_fights": ({}, "folders", "video", 179, 45, 2, "source"),
-    "skate_tricks": ({}, "folders", "video", 121, 30, 2, ""),
-    "gesture_images/body": ({}, "folders", "image", 560, 140, 14, ""),
-    "fir_actions": ({"layout": "segments"}, "segments", "video", 170, 40, 9, "video"),
+    "cifar10_small": ({}, "packed", "image", 6000, 10, ""),
+    "surveillance_fights": ({}, "folders", "video", 224, 2, "source"),
+    "skate_tricks": ({}, "folders", "video", 151, 2, ""),
+    "gesture_images/body": ({}, "folders", "image", 700, 14, ""),
+    "fir_actions": ({"layout": "segments"}, "segments", "video", 210, 9, "video"),
 }
 
 
@@ -190,10 +190,11 @@ REAL = {
 def test_real_data(name: str) -> None:
     if not (DATA / name).is_dir():
         pytest.skip(f"no {name} in {DATA}; set FRAMECAST_DATA to a folder that has it")
-    options, layout, kind, train_items, test_items, num_classes, group_by = REAL[name]
+    options, layout, kind, items, num_classes, group_by = REAL[name]
     train, test = (open_recognition(DATA / name, subset=side, **options) for side in ("train", "test"))
-    found = (train.layout, train.kind, len(train), len(test), len(train.classes), train.group_by)
-    assert found == (layout, kind, train_items, test_items, num_classes, group_by)
+    found = (train.layout, train.kind, len(train) + len(test), len(train.classes), train.group_by)
+    assert found == (layout, kind, items, num_classes, group_by)
+    assert 0.15 < len(test) / items < 0.25
     groups = [{item.group for item in data.items if item.group} for data in (train, test)]
     assert not groups[0] & groups[1]
     settings = {"image_size": 32, "mean": MEAN, "std": STD}

@@ -207,7 +207,7 @@ def _joint(config: VitJointConfig, overrides: dict[str, Any]) -> JointViT:
     system="vit_joint",
 )
 def vit_tiny_joint(**overrides: Any) -> JointViT:
-    """Joint space-time ViT Ti/16: 8 frames of 224 pixels, 5.6 M parameters."""
+    """Joint space-time ViT Ti/16: 8 frames of 224 pixels, 5.6 M parameters, 20 GMACs a view."""
     return _joint(VitJointConfig(width=192, depth=12, num_heads=3), overrides)
 
 
@@ -217,7 +217,7 @@ def vit_tiny_joint(**overrides: Any) -> JointViT:
     params=21_822_736,
 )
 def vit_small_joint(**overrides: Any) -> JointViT:
-    """Joint space-time ViT S/16: 8 frames of 224 pixels, 22 M parameters."""
+    """Joint space-time ViT S/16: 8 frames of 224 pixels, 22 M parameters, 56 GMACs a view."""
     return _joint(VitJointConfig(width=384, depth=12, num_heads=6), overrides)
 
 
@@ -227,5 +227,5 @@ def vit_small_joint(**overrides: Any) -> JointViT:
     params=86_112_400,
 )
 def vit_base_joint(**overrides: Any) -> JointViT:
-    """Joint space-time ViT B/16: 8 frames of 224 pixels, 86 M parameters."""
+    """Joint space-time ViT B/16: 8 frames of 224 pixels, 86 M parameters, 180 GMACs a view."""
     return _joint(VitJointConfig(width=768, depth=12, num_heads=12), overrides)

@@ -272,6 +272,6 @@ OFFICIAL = (
     system="xvit",
 )
 def xvit_base(**overrides: Any) -> XViT:
-    """XViT-B/16: 16 frames of 224 pixels, 94 M parameters, 283 GMACs a view."""
+    """XViT-B/16: 16 frames of 224 pixels, 94 M parameters, 281 GMACs a view."""
     config = XvitConfig(width=768, depth=12, num_heads=12)
     return XViT(replace(config, **checked_overrides(XvitConfig, overrides, "an XViT")))

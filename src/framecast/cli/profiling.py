@@ -122,13 +122,15 @@ def profile_one(
 
 def as_text(profiles: list[ModelProfile], metric: str | None) -> str:
     """The table of models, the parts of a single one or the MACs by part of several, and how it was done."""
+    from framecast.profile.counting import PARTS
     from framecast.profile.report import method, part_rows, quantity, summary_rows
 
     blocks = [_table(summary_rows(profiles, metric))]
     if len(profiles) == 1:
         blocks.append(_table(part_rows(profiles[0])))
     else:
-        parts = dict.fromkeys(name for p in profiles for name, cost in p.counts.parts.items() if cost.flops)
+        known = {name for p in profiles for name, cost in p.counts.parts.items() if cost.flops}
+        parts = [*(name for name in PARTS if name in known), *sorted(known.difference(PARTS))]
         rows = [
             {"MACs": name}
             | {p.name: quantity(p.counts.parts[name].macs) for p in profiles if name in p.counts.parts}

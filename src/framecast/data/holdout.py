@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+SWEEPS = 4  # over the groups: one to place, the others to move them
 GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, are spread evenly
 
 
@@ -63,25 +64,43 @@ def _by_group(
 ) -> np.ndarray:
     """Large groups first, each to the share that then is nearest to its size in every class and in all.
 
-    Minimises the sum over shares and classes (and all classes together) of n² / (N² size), which is least
-    where every share has its part of every class.
+    Minimises the sum over shares and classes of n² / (N² size), and the same over all classes together with
+    the weight of them all; it is least where every share has its part of everything. Afterwards groups are
+    moved as long as that helps.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):
         members[f"group {group}" if group else f"item {names[i]}"].append(i)
     classes, ids = np.unique(np.asarray(labels), return_inverse=True)
-    totals = np.append(np.bincount(ids, minlength=len(classes)), len(ids))
+    counts = {
+        group: np.append(np.bincount(ids[own], minlength=len(classes)), len(own))
+        for group, own in members.items()
+    }
+    totals = np.sum(list(counts.values()), axis=0)
+    movable = [
+        group for group in counts if (counts[group] < totals)[:-1].all()
+    ]  # else a class is not learned
+    weights = np.append(np.ones(len(classes)), len(classes)) / totals**2
+
     placed = np.zeros((len(sizes), len(totals)))
+    place: dict[str, int] = {}
+    for sweep in range(SWEEPS):
+        moved = False
+        for group in sorted(movable, key=lambda g: (-int(np.log2(len(members[g]))), _hash(g, seed))):
+            if sweep:
+                placed[place[group]] -= counts[group]
+            growth = ((2 * placed + counts[group]) * counts[group] * weights).sum(1) / sizes
+            best = int(growth.argmin())
+            if sweep and growth[best] > growth[place[group]] - 1e-12:
+                best = place[group]
+            moved |= place.get(group) != best
+            place[group] = best
+            placed[best] += counts[group]
+        if not moved:
+            break
     shares = np.full(len(names), len(sizes), dtype=np.int64)
-    for group in sorted(members, key=lambda g: (-len(members[g]), _hash(g, seed))):
-        own = members[group]
-        counts = np.append(np.bincount(ids[own], minlength=len(classes)), len(own))
-        if (counts[:-1] == totals[:-1]).any():
-            continue
-        growth = ((2 * placed + counts) * counts / totals**2).sum(1) / sizes
-        best = int(growth.argmin())
-        placed[best] += counts
-        shares[own] = best
+    for group, share in place.items():
+        shares[members[group]] = share
     return shares
 
 

@@ -62,8 +62,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 def _reason(message: str) -> str:
     """What the decoder said, for a person."""
-    if "truncated" in message or "incomplete" in message:
+    if "truncated" in message.lower() or "incomplete" in message:
         return "is cut off; copy or download it again"
-    return (
-        f"cannot be decoded as an image ({message.splitlines()[0][:120] if message else 'no reason given'})"
-    )
+    first = message.splitlines()[0][:120] if message else "no reason given"
+    return f"cannot be decoded as an image ({first})"

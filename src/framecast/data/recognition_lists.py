@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,8 @@ from framecast.data.tables import read_segments_csv
 from framecast.data.video import SUFFIXES
 from framecast.registry import did_you_mean
 
-MEDIA_FOLDERS = ("", "videos", "images", "train", "val", "test", "20bn-something-something-v2", "clips")
+MEDIA_FOLDERS = ("videos", "images", "clips", "20bn-something-something-v2")
+SIDE_NAMES = {"train": TRAIN_NAMES, "test": TEST_NAMES}
 
 
 class _Found:
@@ -41,11 +43,11 @@ class _Found:
     def __init__(self, root: Path, report: Report) -> None:
         self.root, self.report = root, report
         self.rows: list[tuple[str, RecognitionItem]] = []
-        self._by_stem: dict[str, Path] | None = None
+        self._by_stem: defaultdict[str, list[Path]] | None = None
 
     def add(self, name: str, label: str, side: str, source: Path, line: int, group: str = "") -> None:
         """One line of a list; a file that is not there is a problem."""
-        path = self.find(name, source.parent)
+        path = self.find(name, source.parent, side)
         if not label:
             self.report(Problem(source, line, f"{name!r} has no label"))
         elif path is None:
@@ -54,16 +56,27 @@ class _Found:
             item = RecognitionItem(path, 0, group, side, line=line, listed_in=source)
             self.rows.append((label, item))
 
-    def find(self, name: str, beside: Path) -> Path | None:
-        """A file by the path in a list: below the root, its usual folders or the list; or by its name."""
-        given = Path(name)
-        for base in (self.root, beside, *(self.root / folder for folder in MEDIA_FOLDERS[1:])):
-            for candidate in (base / given, base / given.name):
-                if candidate.is_file():
+    def find(self, name: str, beside: Path, side: str = "") -> Path | None:
+        """A file by the path in a list, taken below the root, its usual folders or the list.
+
+        Folders at the start of the path may be missing here (lists hold other machines' paths), names
+        without a suffix are looked for everywhere. Folders named after the other side are never tried.
+        """
+        given, own = Path(name), SIDE_NAMES.get(side, (*TRAIN_NAMES, *TEST_NAMES))
+        bases = (self.root, beside, *(self.root / folder for folder in (*MEDIA_FOLDERS, *own)))
+        for first in range(len(given.parts)):
+            for base in bases:
+                if (candidate := base.joinpath(*given.parts[first:])).is_file():
                     return candidate
         if self._by_stem is None:
-            self._by_stem = {p.stem: p for p in self.root.rglob("*") if is_media(p)}
-        return self._by_stem.get(given.stem if is_media(given) else given.name)
+            self._by_stem = defaultdict(list)
+            for path in sorted(self.root.rglob("*")):
+                if is_media(path):
+                    self._by_stem[path.stem].append(path)
+        places = self._by_stem.get(name, [])
+        if len(places) > 1:
+            places = [path for path in places if set(own) & set(path.parts)] if side else places
+        return places[0] if len(places) == 1 else None
 
     def listing(self, layout: str, classes: tuple[str, ...] | None = None) -> Listing:
         """With numbered classes: those given, or all labels that occur, numbers by value."""
@@ -112,7 +125,7 @@ def read_lists(root: Path, annotations: Path | None = None, report: Report = ref
             ):
                 continue
             name, label = _split_line(text)
-            if not label:
+            if not (name and label):
                 report(Problem(path, line, f"{text!r} is not 'path label' or 'path,label'"))
             else:
                 found.add(name, label, side, path, line)
@@ -155,7 +168,7 @@ def read_kinetics(root: Path, annotations: Path | None = None, report: Report = 
             names = [row["youtube_id"]]
             if row.get("time_start", "").isdecimal() and row.get("time_end", "").isdecimal():
                 names.insert(0, f"{names[0]}_{int(row['time_start']):06d}_{int(row['time_end']):06d}")
-            places = [p for name in names if (p := found.find(name, path.parent)) is not None]
+            places = [p for name in names if (p := found.find(name, path.parent, own_side)) is not None]
             if places:
                 found.rows.append(
                     (row["label"], RecognitionItem(places[0], 0, side=own_side, line=line, listed_in=path))
@@ -244,7 +257,7 @@ def read_segments(root: Path, annotations: Path | None = None, report: Report = 
     found = _Found(root, report)
     for side, table in tables.items():
         for video, rows in sorted(table.rows.items()):
-            place = found.find(video, table.path.parent)
+            place = found.find(video, table.path.parent, side)
             if place is None or place.suffix.lower() not in SUFFIXES:
                 message = f"no video {video!r} in {root / 'videos'} or {root}"
                 report(Problem(table.path, rows[0].line, message))

@@ -106,12 +106,14 @@ def start_model(name: str, weights: str, config: dict[str, Any]) -> nn.Module:
         weights = known.source
     with torch.device("meta"):
         wanted = asdict(create_model(name, **config).config)
+    sizes = ("image_size", "num_frames", "num_classes")
+    asked = {key: wanted[key] for key in sizes if key in wanted} | config  # the rest is as the weights say
     system = system_of(name)
     source: Any = weights
     if Path(weights).is_dir() or (not Path(weights).exists() and is_hub_id(weights)):
         source = read_safetensors(model_folder(weights) / "model.safetensors")
     try:
-        return import_checkpoint(system, source, **wanted)
+        return import_checkpoint(system, source, **asked)
     except (FileNotFoundError, ImportError) as error:
         if known is not None and weights == known.source:
             raise FileNotFoundError(

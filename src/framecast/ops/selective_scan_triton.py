@@ -16,7 +16,8 @@ from torch import Tensor
 
 from framecast.ops import selective_scan_triton_kernels as kernels
 
-TILE = 16  # steps; one state is kept for each tile: N / 16 numbers per step and channel
+TILE, SHORT = 64, 16  # steps of a tile; one state is kept for each, N / 64 numbers per step and channel
+INNER = 8  # steps whose states a block holds in registers on the way back
 CHANNELS = 32  # of a block
 WARPS = 4
 

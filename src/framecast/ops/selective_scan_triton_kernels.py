@@ -117,7 +117,7 @@ def ends(
     h = tl.zeros((CHANNELS, STATES), tl.float32)
     total = tl.zeros((CHANNELS,), tl.float32)
     backwards = (s == 1) | REVERSE
-    for i in tl.static_range(TILE):
+    for i in range(TILE):
         row = (tile * TILE + tl.where(backwards, TILE - 1 - i, i)).to(tl.int64)
         t, _ = _step_size(delta, row, delta_l, c, real & (row < steps), shift, SOFTPLUS)
         x = tl.load(u + row * u_l + c, mask=real & (row < steps), other=0.0).to(tl.float32)
@@ -153,7 +153,7 @@ def pulls(
     pull = tl.zeros((CHANNELS, STATES), tl.float32)
     total = tl.zeros((CHANNELS,), tl.float32)
     backwards = (s == 1) | REVERSE
-    for i in tl.static_range(TILE):
+    for i in range(TILE):
         row = (tile * TILE + tl.where(backwards, i, TILE - 1 - i)).to(tl.int64)
         known = real & (row < steps)
         t, _ = _step_size(delta, row, delta_l, c, known, shift, SOFTPLUS)
@@ -195,67 +195,68 @@ def carry(
 
 @triton.jit
 def answers(
-    u, delta, A, B, C, D, z, bias, kept, y,
+    u, delta, A, B, C, D, z, bias, kept, partial, y,
     steps, channels, states, per_group, batch,
     u_s, u_b, u_l, delta_s, delta_b, delta_l, B_s, B_b, B_l, B_g, C_s, C_b, C_l, C_g, z_b, z_l,
     SOFTPLUS: tl.constexpr, BIASED: tl.constexpr, SKIP: tl.constexpr, GATED: tl.constexpr,
     FIXED_B: tl.constexpr, FIXED_C: tl.constexpr, REVERSE: tl.constexpr, DIRECTIONS: tl.constexpr,
     TILE: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
 ):  # fmt: skip
-    """y of a tile, the directions added and gated."""
+    """y of a tile, the directions added (`partial` holds those done) and gated."""
     tile, b = tl.program_id(0), tl.program_id(2).to(tl.int64)
     c, real, group = _channels(tl.program_id(1), per_group, CHANNELS)
     n = tl.arange(0, STATES)
     inside = real[:, None] & (n < states)[None, :]
     z += b * z_b
-    y += b * steps * channels
-    rows = ()
-    for s in tl.static_range(DIRECTIONS):
+    for s in range(DIRECTIONS):
         matrix = (s * channels + c)[:, None] * states + n[None, :]
         a = tl.load(A + matrix, mask=inside, other=0.0).to(tl.float32)
         fixed_B, fixed_C = _fixed(B, matrix, inside, FIXED_B), _fixed(C, matrix, inside, FIXED_C)
         shift, skip = _vector(bias, s * channels + c, real, BIASED), _vector(D, s * channels + c, real, SKIP)
+        delta_here, u_here = delta + s * delta_s + b * delta_b, u + s * u_s + b * u_b
+        B_here, C_here = B + s * B_s + b * B_b + group * B_g, C + s * C_s + b * C_b + group * C_g
         place = ((s * batch + b) * tl.num_programs(0) + tile) * channels + c
         h = tl.load(kept + place[:, None] * states + n[None, :], mask=inside, other=0.0)
-        for i in tl.static_range(TILE):
-            r = TILE - 1 - i if REVERSE or s == 1 else i
-            row = (tile * TILE + r).to(tl.int64)
+        backwards = (s == 1) | REVERSE
+        tl.debug_barrier()  # the partial answers are there
+        for i in range(TILE):
+            row = (tile * TILE + tl.where(backwards, TILE - 1 - i, i)).to(tl.int64)
             known, known_n = real & (row < steps), (n < states) & (row < steps)
-            t, _ = _step_size(delta + s * delta_s + b * delta_b, row, delta_l, c, known, shift, SOFTPLUS)
-            x = tl.load(u + s * u_s + b * u_b + row * u_l + c, mask=known, other=0.0).to(tl.float32)
-            w = _weights(B + s * B_s + b * B_b + group * B_g, row, B_l, n, known_n, fixed_B, FIXED_B)
+            t, _ = _step_size(delta_here, row, delta_l, c, known, shift, SOFTPLUS)
+            x = tl.load(u_here + row * u_l + c, mask=known, other=0.0).to(tl.float32)
+            w = _weights(B_here, row, B_l, n, known_n, fixed_B, FIXED_B)
             h = tl.exp(t[:, None] * a) * h + (t * x)[:, None] * w
-            w = _weights(C + s * C_s + b * C_b + group * C_g, row, C_l, n, known_n, fixed_C, FIXED_C)
+            w = _weights(C_here, row, C_l, n, known_n, fixed_C, FIXED_C)
             out = tl.sum(w * h, axis=1) + skip * x
-            if s == 1:
-                out += rows[TILE - 1 - i]
-            if s == DIRECTIONS - 1:
-                gate, _ = _gate(z, row, z_l, c, known, GATED)
-                tl.store(y + row * channels + c, out * gate, mask=known)
-            else:
-                rows = rows + (out,)
+            here = (b * steps + row) * channels + c
+            out += tl.load(partial + here, mask=known & (s > 0), other=0.0)
+            gate, _ = _gate(z, row, z_l, c, known, GATED)
+            tl.store(y + here, out * gate, mask=known & (s == DIRECTIONS - 1))
+            tl.store(partial + here, out, mask=known & (s < DIRECTIONS - 1))
 
 
 @triton.jit
 def gradients(
-    u, delta, A, B, C, D, z, bias, grad, kept, pulls,
+    u, delta, A, B, C, D, z, bias, grad, kept, pulls, partial, inner,
     grad_u, grad_delta, grad_B, grad_C, grad_z, grad_D, grad_bias,
     steps, channels, states, per_group, batch,
     u_s, u_b, u_l, delta_s, delta_b, delta_l, B_s, B_b, B_l, B_g, C_s, C_b, C_l, C_g,
     z_b, z_l, grad_b, grad_l,
     SOFTPLUS: tl.constexpr, BIASED: tl.constexpr, SKIP: tl.constexpr, GATED: tl.constexpr,
     FIXED_B: tl.constexpr, FIXED_C: tl.constexpr, REVERSE: tl.constexpr, DIRECTIONS: tl.constexpr,
-    TILE: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
+    TILE: tl.constexpr, INNER: tl.constexpr, CHANNELS: tl.constexpr, STATES: tl.constexpr,
 ):  # fmt: skip
-    """All gradients of a tile: its states once more, then the way back. A's takes the place of the pulls."""
+    """All gradients of a tile: its states once more, then the way back. A's takes the place of the pulls.
+
+    The first walk leaves every INNER-th state in `inner`; the way back fills in those between in registers.
+    """
     tile, block, b = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     c, real, group = _channels(block, per_group, CHANNELS)
     n = tl.arange(0, STATES)
     inside = real[:, None] & (n < states)[None, :]
     z += b * z_b
     grad += b * grad_b
-    rows = ()
-    for s in tl.static_range(DIRECTIONS):
+    for s in range(DIRECTIONS):
         matrix = (s * channels + c)[:, None] * states + n[None, :]
         a = tl.load(A + matrix, mask=inside, other=0.0).to(tl.float32)
         fixed_B, fixed_C = _fixed(B, matrix, inside, FIXED_B), _fixed(C, matrix, inside, FIXED_C)
@@ -265,28 +266,30 @@ def gradients(
         sequence = s * batch + b
         place = (sequence * tl.num_programs(0) + tile) * channels + c
         kept_here = place[:, None] * states + n[None, :]
+        inner_here = inner + (sequence * tl.num_programs(0) + tile) * (TILE // INNER) * channels * states
+        inner_here += c[:, None] * states + n[None, :]
+        backwards = (s == 1) | REVERSE
         h = tl.load(kept + kept_here, mask=inside, other=0.0)
-        walked = (h,)
-        for i in tl.static_range(TILE):
-            r = TILE - 1 - i if REVERSE or s == 1 else i
-            row = (tile * TILE + r).to(tl.int64)
+        tl.debug_barrier()  # the partial answers are there
+        for i in range(TILE):
+            if i % INNER == 0:
+                tl.store(inner_here + i // INNER * channels * states, h, mask=inside)
+            row = (tile * TILE + tl.where(backwards, TILE - 1 - i, i)).to(tl.int64)
             known, known_n = real & (row < steps), (n < states) & (row < steps)
             t, _ = _step_size(delta_here, row, delta_l, c, known, shift, SOFTPLUS)
             x = tl.load(u_here + row * u_l + c, mask=known, other=0.0).to(tl.float32)
             w = _weights(B_here, row, B_l, n, known_n, fixed_B, FIXED_B)
             h = tl.exp(t[:, None] * a) * h + (t * x)[:, None] * w
-            walked = walked + (h,)
             if GATED:
                 w = _weights(C_here, row, C_l, n, known_n, fixed_C, FIXED_C)
                 out = tl.sum(w * h, axis=1) + skip * x
-                if s == 1:
-                    out += rows[TILE - 1 - i]
-                if s == DIRECTIONS - 1:
-                    _, slope = _gate(z, row, z_l, c, known, GATED)
-                    g = tl.load(grad + row * grad_l + c, mask=known, other=0.0).to(tl.float32)
-                    tl.store(grad_z + (b * steps + row) * channels + c, g * out * slope, mask=known)
-                else:
-                    rows = rows + (out,)
+                here = (b * steps + row) * channels + c
+                out += tl.load(partial + here, mask=known & (s > 0), other=0.0)
+                _, slope = _gate(z, row, z_l, c, known, GATED)
+                g = tl.load(grad + row * grad_l + c, mask=known, other=0.0).to(tl.float32)
+                tl.store(grad_z + here, g * out * slope, mask=known & (s == DIRECTIONS - 1))
+                tl.store(partial + here, out, mask=known & (s < DIRECTIONS - 1))
+        tl.debug_barrier()  # the inner states are there
 
         pull = tl.load(pulls + kept_here, mask=inside, other=0.0)
         sum_A = tl.zeros((CHANNELS, STATES), tl.float32)
@@ -294,37 +297,49 @@ def gradients(
         sum_C = tl.zeros((CHANNELS, STATES), tl.float32)
         sum_D = tl.zeros((CHANNELS,), tl.float32)
         sum_bias = tl.zeros((CHANNELS,), tl.float32)
-        for j in tl.static_range(TILE):
-            r = j if REVERSE or s == 1 else TILE - 1 - j
-            row = (tile * TILE + r).to(tl.int64)
-            known, known_n = real & (row < steps), (n < states) & (row < steps)
-            t, slope = _step_size(delta_here, row, delta_l, c, known, shift, SOFTPLUS)
-            x = tl.load(u_here + row * u_l + c, mask=known, other=0.0).to(tl.float32)
-            gate, _ = _gate(z, row, z_l, c, known, GATED)
-            g = tl.load(grad + row * grad_l + c, mask=known, other=0.0).to(tl.float32) * gate
-            w_B = _weights(B_here, row, B_l, n, known_n, fixed_B, FIXED_B)
-            w_C = _weights(C_here, row, C_l, n, known_n, fixed_C, FIXED_C)
-            # a row of (S, blocks, B, L, N): summed over the blocks of a group afterwards
-            part = (((s * tl.num_programs(1) + block) * batch + b) * steps + row) * states + n
-            if FIXED_C:
-                sum_C += g[:, None] * walked[TILE - j]
-            else:
-                tl.store(grad_C + part, tl.sum(g[:, None] * walked[TILE - j], axis=0), mask=known_n)
-            reach = pull + g[:, None] * w_C
-            if FIXED_B:
-                sum_B += reach * (t * x)[:, None]
-            else:
-                tl.store(grad_B + part, tl.sum(reach * (t * x)[:, None], axis=0), mask=known_n)
-            grad_tx = tl.sum(reach * w_B, axis=1)
-            pull = tl.exp(t[:, None] * a) * reach
-            exponent = pull * walked[TILE - 1 - j]
-            sum_A += exponent * t[:, None]
-            grad_x = (tl.sum(exponent * a, axis=1) + x * grad_tx) * slope
-            out_row = (sequence * steps + row) * channels + c
-            tl.store(grad_u + out_row, t * grad_tx + skip * g, mask=known)
-            tl.store(grad_delta + out_row, grad_x, mask=known)
-            sum_bias += grad_x
-            sum_D += g * x
+        for k in range(TILE // INNER):
+            first = TILE - INNER * (k + 1)
+            h = tl.load(inner_here + first // INNER * channels * states, mask=inside, other=0.0)
+            walked = (h,)
+            for m in tl.static_range(INNER):
+                row = (tile * TILE + tl.where(backwards, TILE - 1 - first - m, first + m)).to(tl.int64)
+                known, known_n = real & (row < steps), (n < states) & (row < steps)
+                t, _ = _step_size(delta_here, row, delta_l, c, known, shift, SOFTPLUS)
+                x = tl.load(u_here + row * u_l + c, mask=known, other=0.0).to(tl.float32)
+                w = _weights(B_here, row, B_l, n, known_n, fixed_B, FIXED_B)
+                h = tl.exp(t[:, None] * a) * h + (t * x)[:, None] * w
+                walked = walked + (h,)
+            for j in tl.static_range(INNER):
+                at = first + INNER - 1 - j
+                row = (tile * TILE + tl.where(backwards, TILE - 1 - at, at)).to(tl.int64)
+                known, known_n = real & (row < steps), (n < states) & (row < steps)
+                t, slope = _step_size(delta_here, row, delta_l, c, known, shift, SOFTPLUS)
+                x = tl.load(u_here + row * u_l + c, mask=known, other=0.0).to(tl.float32)
+                gate, _ = _gate(z, row, z_l, c, known, GATED)
+                g = tl.load(grad + row * grad_l + c, mask=known, other=0.0).to(tl.float32) * gate
+                w_B = _weights(B_here, row, B_l, n, known_n, fixed_B, FIXED_B)
+                w_C = _weights(C_here, row, C_l, n, known_n, fixed_C, FIXED_C)
+                # a row of (S, blocks, B, L, N): summed over the blocks of a group afterwards
+                part = (((s * tl.num_programs(1) + block) * batch + b) * steps + row) * states + n
+                if FIXED_C:
+                    sum_C += g[:, None] * walked[INNER - j]
+                else:
+                    tl.store(grad_C + part, tl.sum(g[:, None] * walked[INNER - j], axis=0), mask=known_n)
+                reach = pull + g[:, None] * w_C
+                if FIXED_B:
+                    sum_B += reach * (t * x)[:, None]
+                else:
+                    tl.store(grad_B + part, tl.sum(reach * (t * x)[:, None], axis=0), mask=known_n)
+                grad_tx = tl.sum(reach * w_B, axis=1)
+                pull = tl.exp(t[:, None] * a) * reach
+                exponent = pull * walked[INNER - 1 - j]
+                sum_A += exponent * t[:, None]
+                grad_x = (tl.sum(exponent * a, axis=1) + x * grad_tx) * slope
+                out_row = (sequence * steps + row) * channels + c
+                tl.store(grad_u + out_row, t * grad_tx + skip * g, mask=known)
+                tl.store(grad_delta + out_row, grad_x, mask=known)
+                sum_bias += grad_x
+                sum_D += g * x
         tl.store(pulls + kept_here, sum_A, mask=inside)
         if FIXED_B:
             tl.store(grad_B + kept_here, sum_B, mask=inside)

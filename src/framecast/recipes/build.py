@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from framecast.metrics.view_protocols import (
 from framecast.registry import entries, find
 from framecast.tasks.imitation import MaskedPretrainingTask, SelfDistillationTask
 from framecast.tasks.linear_probe import LinearProbeTask, freeze_features
-from framecast.tasks.recognition import RecognitionTask
+from framecast.tasks.recognition import RecognitionTask, checked_classes
 from framecast.tasks.segmentation import SegmentationTask
 from framecast.tasks.segmentation_augment import Augmentation
 from framecast.train.recipe import Recipe
@@ -52,6 +53,9 @@ def recognition_task(recipe: RecognitionRecipe) -> RecognitionTask:
     data, augment, name = recipe.data, recipe.augment, recipe.model.name
     train_data, eval_data = open_recognition_data(data, "train"), open_recognition_data(data, "test")
     protocol = view_protocol(data.protocol, train_data.kind)
+    config = dict(recipe.model.config)
+    config["num_classes"] = checked_classes(config, train_data)
+    start = start_model(name, recipe.weights, config) if recipe.weights else None
     mixing = {"mixup", "cutmix", "mix_prob", "mix_switch", "repeats"}
 
     def transform(config: Any) -> TransformSettings:
@@ -77,7 +81,7 @@ def recognition_task(recipe: RecognitionRecipe) -> RecognitionTask:
         train_data,
         eval_data,
         model=name,
-        model_config=recipe.model.config,
+        model_config=config if start is None else asdict(start.config),
         protocol=protocol,
         transform=transform,
         frames=data.frames,
@@ -86,7 +90,7 @@ def recognition_task(recipe: RecognitionRecipe) -> RecognitionTask:
         repeats=augment.repeats,
         mix=mix if augment.mixup or augment.cutmix else None,
         smoothing=recipe.loss.smoothing,
-        start=start_model(name, recipe.weights, recipe.model.config) if recipe.weights else None,
+        start=start,
     )
     if isinstance(task, LinearProbeTask):
         return freeze_backbone(task)

@@ -75,7 +75,9 @@ def learning_rate(schedule: ScheduleSettings, lr: float, unit: int, total: int) 
     if schedule.name == "constant":
         return lr
     if schedule.name == "step":
-        return max(lr * schedule.gamma ** (elapsed // schedule.step_size), schedule.min_lr)
+        passed = sum(unit >= milestone for milestone in schedule.milestones)
+        drops = passed if schedule.milestones else elapsed // schedule.step_size
+        return max(lr * schedule.gamma**drops, schedule.min_lr)
     length = schedule.t_max or max(total - start, 1)
     progress = min(elapsed / length, 1.0)
     return schedule.min_lr + (lr - schedule.min_lr) * (1 + math.cos(math.pi * progress)) / 2

@@ -52,7 +52,8 @@ class ScheduleSettings(Settings):
 
     `warmup` units rise linearly to lr, `hold` units stay there, then the named curve runs:
     cosine: half a cosine of length `t_max` (default: what is left of the run) down to `min_lr`, then flat.
-    step: × `gamma` every `step_size` units. warmup_cosine is cosine that must have a warm-up.
+    step: × `gamma` every `step_size` units, or at each of the `milestones`. warmup_cosine is cosine that
+    must have a warm-up.
     """
 
     name: Literal["constant", "cosine", "step", "warmup_cosine"] = "constant"
@@ -62,6 +63,7 @@ class ScheduleSettings(Settings):
     t_max: int | None = Field(None, ge=1)
     min_lr: float = Field(0.0, ge=0)
     step_size: int = Field(1, ge=1)
+    milestones: tuple[int, ...] = ()
     gamma: float = Field(0.1, gt=0, le=1)
 
     @model_validator(mode="after")

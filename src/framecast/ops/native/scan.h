@@ -5,7 +5,7 @@
 #include <immintrin.h>
 #endif
 
-#include "vector_math.h"
+#include "vectors.h"
 
 namespace {
 
@@ -17,7 +17,7 @@ constexpr int GROUP = 4;  // states that share the registers
 #else
 constexpr int GROUP = 2;
 #endif
-constexpr float LOG2_E = 1.44269504f;
+constexpr float LOG2_E = 1.44269502f, LOG2_E_REST = 1.92596299e-8f;
 
 // While it lives, numbers too small for the normal format become zero: states that fade away would otherwise
 // cost a hundred cycles each on some processors.
@@ -44,43 +44,44 @@ inline void store_first(float* to, Vector x, int64_t count) {
   for (int64_t c = 0; c < count; ++c) to[c] = x[c];
 }
 
-// 2^x for x in [-126, 126], or with WILD for any x, clamped. Polynomials of which 2^x - 1 is exact to 1e-7 for
-// small x: an error there would add up over the many steps that a slowly fading state lives.
+// 2^x = 2^k 2^f, k whole (in 32nds with AVX-512) and f the small rest. Of the polynomials, 2^f - 1 is exact to
+// 1e-7 also where it is small: an error there would add up over the many steps that a slowly fading state lives.
 #if defined(__AVX512F__)
-// 2^(j / 32) less j in the exponent's place: adding the bits of 32 x to entry 32 x mod 32 gives 2^x.
+constexpr float ROUNDER = 393216.0f;  // 1.5 * 2^18: adding it rounds to 32nds
+
+// 2^(j / 32) less j in the exponent's place: adding the bits of 32 k to entry 32 k mod 32 gives 2^k.
 alignas(64) constexpr int32_t ROOTS[32] = {
     0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
     0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
     0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
     0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
 
-template <bool WILD>
-inline Vector power(Vector x) {
-  if (WILD) {
-    x = x < -126.0f ? all(-126.0f) : x;
-    x = x > 126.0f ? all(126.0f) : x;
-  }
-  const Vector rounder = all(393216.0f);  // 1.5 * 2^18: adding it rounds to 32nds
-  const Vector shifted = x + rounder;
-  const Vector f = x - (shifted - rounder);
-  const __m512i bits = _mm512_castps_si512(shifted);
-  const __m512i root = _mm512_permutex2var_epi32(_mm512_load_si512(ROOTS), bits, _mm512_load_si512(ROOTS + 16));
+// 2^k 2^f from k + ROUNDER and f.
+inline Vector raise(Vector shifted, Vector f) {
+  const __m512i bits = _mm512_castps_si512(shifted), low = _mm512_load_si512(ROOTS);
+  const __m512i root = _mm512_permutex2var_epi32(low, bits, _mm512_load_si512(ROOTS + 16));
   const Vector whole = _mm512_castsi512_ps(_mm512_add_epi32(root, _mm512_slli_epi32(bits, 18)));
   Vector p = all(5.55041122e-2f);
   p = p * f + 2.40228276e-1f;
   p = p * f + 6.93147181e-1f;
   return whole * f * p + whole;
 }
+
+inline Vector reciprocal(Vector x) {
+  const Vector about = _mm512_rcp14_ps(x);
+  return about + about * (1.0f - x * about);
+}
+
+// A product as a number of its own. Contracted with the sums that follow it, it would cost a second operation on
+// the units that multiply, which are the bottleneck, to save one on those that only add.
+inline Vector apart(Vector x) {
+  asm("" : "+v"(x));
+  return x;
+}
 #else
-template <bool WILD>
-inline Vector power(Vector x) {
-  if (WILD) {
-    x = x < -126.0f ? all(-126.0f) : x;
-    x = x > 126.0f ? all(126.0f) : x;
-  }
-  const Vector rounder = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to whole numbers
-  const Vector shifted = x + rounder;
-  const Vector f = x - (shifted - rounder);
+constexpr float ROUNDER = 12582912.0f;  // 1.5 * 2^23: adding it rounds to whole numbers
+
+inline Vector raise(Vector shifted, Vector f) {
   Vector p = all(1.54035127e-4f);
   p = p * f + 1.33907355e-3f;
   p = p * f + 9.61823753e-3f;
@@ -91,12 +92,36 @@ inline Vector power(Vector x) {
   return reinterpret_cast<Vector>(reinterpret_cast<Integers>(p) +
                                   (reinterpret_cast<Integers>(shifted) << 23));
 }
+
+inline Vector reciprocal(Vector x) { return 1.0f / x; }
+
+inline Vector apart(Vector x) { return x; }
 #endif
+
+// 2^x for x in [-126, 126], or with WILD for any x, clamped to that; NaN stays NaN.
+template <bool WILD>
+inline Vector power(Vector x) {
+  if (WILD) {
+    x = x < -126.0f ? all(-126.0f) : x;
+    x = x > 126.0f ? all(126.0f) : x;
+  }
+  const Vector shifted = x + ROUNDER;
+  return raise(shifted, x - (shifted - ROUNDER));
+}
+
+// e^x for x >= -87, below that e^-87. log2(e) in two parts keeps the relative error below 1e-7 for all x.
+inline Vector exp_down(Vector x) {
+  x = x < -87.0f ? all(-87.0f) : x;
+  const Vector shifted = x * LOG2_E + ROUNDER, k = shifted - ROUNDER;
+  return raise(shifted, x * LOG2_E_REST + (x * LOG2_E - k));
+}
+
+// 1 / (1 + e^-x)
+inline Vector sigmoid(Vector x) { return reciprocal(1.0f + exp_down(x < -87.0f ? all(87.0f) : -x)); }
 
 // log(1 + e^x) = max(x, 0) + log(1 + w), w = e^-|x|; relative error below 2e-7.
 inline Vector softplus(Vector x) {
-  const Vector size = x < 0.0f ? x : -x;
-  const Vector w = exp(size);
+  const Vector w = exp_down(x < 0.0f ? x : -x);
   Vector p = all(-3.31847403e-3f);
   p = p * w + 2.02045917e-2f;
   p = p * w - 5.7664457e-2f;

@@ -9,8 +9,7 @@
 
 namespace {
 
-constexpr int WIDE = 2;               // vectors of a block: their rows are whole cache lines
-constexpr int64_t BLOCK = WIDE * LANES;
+constexpr int WIDEST = 32;  // vectors of a block at most
 
 // y += C h over the states n .. n + S - 1, with h = 2^(t A) h + (t u) B.
 template <int S, bool FIXED_B, bool FIXED_C, bool WILD>
@@ -23,7 +22,7 @@ void recur(const float* t, const float* tu, float* y, int64_t steps, const float
     Vector sums[2] = {};  // sums of few numbers before sums of many: less is rounded away
 #pragma GCC unroll 4
     for (int i = 0; i < S; ++i) {
-      h[i] = power<WILD>(time * a[i]) * h[i] + input * weight<FIXED_B>(B, i);
+      h[i] = power<WILD>(apart(time * a[i])) * h[i] + input * weight<FIXED_B>(B, i);
       const Vector part = h[i] * weight<FIXED_C>(C, i);
       sums[i / 2] = i % 2 ? sums[i / 2] + part : part;
     }
@@ -57,7 +56,7 @@ Recur recur_for(const Scan& s, bool wild) {
 
 // One vector of channels of one direction, walked chunk by chunk.
 struct Walker {
-  const Scan& s;
+  const Scan* scan;
   int64_t direction, video, channel, count;  // first channel and number of channels
   float *t, *tu, *y;                         // (STEPS, LANES)
   float *A, *state, *B, *C;                  // (states, LANES); B and C if they are fixed
@@ -66,6 +65,7 @@ struct Walker {
   static int64_t scratch(int64_t states) { return (3 * STEPS + 4 * states) * LANES; }
 
   void begin(float* memory) {
+    const Scan& s = *scan;
     const int64_t size = s.states * LANES, first = direction * s.channels + channel;
     t = memory, tu = t + STEPS * LANES, y = tu + STEPS * LANES;
     A = y + STEPS * LANES, state = A + size, B = state + size, C = B + size;
@@ -82,6 +82,7 @@ struct Walker {
 
   // Steps first .. first + steps - 1 in walking order.
   void run(int64_t first, int64_t steps) {
+    const Scan& s = *scan;
     const bool back = backwards(s, direction);
     const int64_t row = back ? s.steps - 1 - first : first, sign = back ? -1 : 1;
     if (s.kept) keep(first / STEPS);
@@ -95,6 +96,7 @@ struct Walker {
   }
 
   void keep(int64_t chunk) const {
+    const Scan& s = *scan;
     const int64_t chunks = (s.steps + STEPS - 1) / STEPS;
     float* to = s.kept + ((direction * s.videos + video) * chunks + chunk) * s.states * s.channels + channel;
     for (int64_t n = 0; n < s.states; ++n) store_first(to + n * s.channels, load(state + n * LANES), count);
@@ -102,14 +104,20 @@ struct Walker {
 
   // t and t u; whether any exponent t A is too large for the plain power.
   bool prepare(int64_t row, int64_t sign, int64_t steps) {
+    const Scan& s = *scan;
     const float* u = from(s.u, direction, video) + row * s.u.row + channel;
     const float* delta = from(s.delta, direction, video) + row * s.delta.row + channel;
     const int64_t parameter = direction * s.channels + channel;
     const Vector bias = s.delta_bias ? load_first(s.delta_bias + parameter, count) : Vector{};
     Vector longest{};
     for (int64_t l = 0; l < steps; ++l, u += sign * s.u.row, delta += sign * s.delta.row) {
+      if (PF == 1) {
       __builtin_prefetch(u + sign * STEPS * s.u.row);
       __builtin_prefetch(delta + sign * STEPS * s.delta.row);
+      } else if (PF >= 2) {
+      __builtin_prefetch(u + (PF-1)*LANES);
+      __builtin_prefetch(delta + (PF-1)*LANES);
+      }
       const Vector input = load_first(u, count);
       Vector time = load_first(delta, count) + bias;
       if (s.softplus) time = softplus(time);
@@ -126,6 +134,7 @@ struct Walker {
 
   // The answers of two directions add up; the last direction applies the gate.
   void finish(int64_t row, int64_t sign, int64_t steps) const {
+    const Scan& s = *scan;
     float* out = s.out + (video * s.steps + row) * s.channels + channel;
     const bool add = direction > 0, gate = s.z.at && direction == s.directions - 1;
     const float* z = gate ? from(s.z, 0, video) + row * s.z.row + channel : nullptr;
@@ -136,8 +145,9 @@ struct Walker {
       if (s.D) sum += skip * load_first(u, count);
       if (add) sum += load_first(out, count);
       if (gate) {
-        __builtin_prefetch(z + sign * STEPS * s.z.row);
-        sum *= silu(load_first(z, count));
+        if (PF == 1) __builtin_prefetch(z + sign * STEPS * s.z.row); else if (PF>=2) __builtin_prefetch(z + (PF-1)*LANES);
+        const Vector logit = load_first(z, count);
+        sum *= logit * sigmoid(logit);
         z += sign * s.z.row;
       }
       store_first(out, sum, count);
@@ -145,35 +155,39 @@ struct Walker {
   }
 
   void end() const {
+    const Scan& s = *scan;
     float* to = s.last + ((direction * s.videos + video) * s.channels + channel) * s.states;
     for (int64_t n = 0; n < s.states; ++n)
       for (int64_t c = 0; c < count; ++c) to[c * s.states + n] = state[n * LANES + c];
   }
 };
 
-int64_t blocks_of_group(const Scan& s) { return (s.channels / s.groups + BLOCK - 1) / BLOCK; }
+// A block is `wide` vectors of channels of a group.
+int64_t blocks_of_group(const Scan& s, int64_t wide) {
+  return (s.channels / s.groups + wide * LANES - 1) / (wide * LANES);
+}
 
 }  // namespace
 
 namespace framecast::FRAMECAST_SET {
 
-int64_t scan_items(const Scan& s) { return s.videos * s.groups * blocks_of_group(s); }
+int64_t scan_items(const Scan& s, int64_t wide) { return s.videos * s.groups * blocks_of_group(s, wide); }
 
-int64_t scan_scratch(const Scan& s) { return WIDE * Walker::scratch(s.states); }
+int64_t scan_scratch(const Scan& s, int64_t wide) { return wide * Walker::scratch(s.states); }
 
-void scan(const Scan& s, int64_t item, float* scratch) {
+void scan(const Scan& s, int64_t wide, int64_t item, float* scratch) {
   const NoDenormals here;
-  const int64_t blocks = blocks_of_group(s), group_channels = s.channels / s.groups;
+  const int64_t blocks = blocks_of_group(s, wide), group_channels = s.channels / s.groups;
   const int64_t video = item / (s.groups * blocks), group = item / blocks % s.groups;
-  const int64_t first = item % blocks * BLOCK;  // channel of the group
+  const int64_t first = item % blocks * wide * LANES;  // channel of the group
   for (int64_t direction = 0; direction < s.directions; ++direction) {
-    Walker walkers[WIDE] = {{s, direction, video}, {s, direction, video}};
+    Walker walkers[WIDEST];
     int number = 0;
-    for (int64_t channel = first; channel < group_channels && number < WIDE; channel += LANES, ++number) {
-      Walker& walker = walkers[number];
-      walker.channel = group * group_channels + channel;
-      walker.count = group_channels - channel < LANES ? group_channels - channel : LANES;
-      walker.begin(scratch + number * Walker::scratch(s.states));
+    for (int64_t channel = first; channel < group_channels && number < wide; channel += LANES, ++number) {
+      const int64_t count = group_channels - channel < LANES ? group_channels - channel : LANES;
+      walkers[number].scan = &s, walkers[number].direction = direction, walkers[number].video = video;
+      walkers[number].channel = group * group_channels + channel, walkers[number].count = count;
+      walkers[number].begin(scratch + number * Walker::scratch(s.states));
     }
     for (int64_t l = 0; l < s.steps; l += STEPS)
       for (int i = 0; i < number; ++i) walkers[i].run(l, s.steps - l < STEPS ? s.steps - l : STEPS);
