@@ -13,6 +13,7 @@ import torch
 
 from framecast.cli import run
 from framecast.data.synthetic import write_lookalike
+from framecast.data.synthetic_recognition import write_recognition_lookalike
 from video_factory import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("monday", "tuesday"):
         write_video(tmp_path / "videos" / f"{name}.mp4", 12)
     write_lookalike("mstcn", tmp_path / "my_folder", num_videos=6)
+    write_recognition_lookalike("folders", tmp_path / "my_clips", kind="video", per_class=1)
     return tmp_path
 
 

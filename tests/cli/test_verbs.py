@@ -324,6 +324,7 @@ def json_command(verb: str, w: World) -> list[object]:
         "predict": [w.video, "--model", w.kitchen_run],
         "import-weights": ["vit", "tiny.safetensors", "--out", "out", "--set", "num_heads=3"],
         "submit": [*train, "--dry-run"],
+        "profile": ["mstcn", "--input", "2048x50", "--counts-only"],
     }
     return [verb, *commands[verb], "--json"]
 

@@ -130,8 +130,10 @@ def _check_listing(listing: Listing, problems: list[Problem]) -> None:
     for label, name in enumerate(listing.classes):
         if found[label] == {"test"} and any("train" in sides for sides in found.values()):
             problems.append(Problem(listing.root, None, f"class {name!r} is on the test side only"))
-        elif not found[label] and listing.layout != "folders":  # there, the empty folder is named
-            problems.append(Problem(listing.root, None, f"class {name!r} has no item"))
+    empty = [name for label, name in enumerate(listing.classes) if not found[label]]
+    if empty and listing.layout != "folders":  # there, the empty folder is named
+        names = ", ".join(map(repr, empty[:5])) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
+        problems.append(Problem(listing.root, None, f"no item is of class {names}"))
 
 
 def _check_files(listing: Listing, problems: list[Problem]) -> None:

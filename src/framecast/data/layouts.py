@@ -192,7 +192,8 @@ def detect_layout(root: str | Path) -> Layout:
         return LAYOUTS["csv"]
     raise FileNotFoundError(
         f"{root} has no layout that we know; it needs mapping.txt with groundTruth/, or segments.csv, "
-        "or coarse-annotations/, or */split<k>_<video>.npz"
+        "or coarse-annotations/, or */split<k>_<video>.npz; labelled images or clips need one folder per "
+        "class, train.csv and val.csv, labels.csv, or train.npz"
     )
 
 

@@ -205,7 +205,7 @@ class RecognitionData:
         numbers = np.asarray(indices)
         count = self.num_frames(index, fps)
         if len(numbers) == 0 or numbers.min() < 0 or numbers.max() >= count:
-            raise ValueError(f"{self.source(index)} has frames 0 to {count - 1}, asked for {list(numbers)}")
+            raise ValueError(f"{self.source(index)} has frames 0 to {count - 1}, asked for {numbers!s}")
         wanted = times[numbers] if fps is None else np.minimum(times[0] + numbers / fps, times[-1])
         return read_frames(self.items[index].path, wanted).frames
 

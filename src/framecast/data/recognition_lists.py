@@ -43,10 +43,12 @@ class _Found:
     def __init__(self, root: Path, report: Report) -> None:
         self.root, self.report = root, report
         self.rows: list[tuple[str, RecognitionItem]] = []
+        self.labels: set[str] = set()  # also of files that are not there: a class keeps its number
         self._by_stem: defaultdict[str, list[Path]] | None = None
 
     def add(self, name: str, label: str, side: str, source: Path, line: int, group: str = "") -> None:
         """One line of a list; a file that is not there is a problem."""
+        self.labels.add(label)
         path = self.find(name, source.parent, side)
         if not label:
             self.report(Problem(source, line, f"{name!r} has no label"))
@@ -80,10 +82,12 @@ class _Found:
 
     def listing(self, layout: str, classes: tuple[str, ...] | None = None) -> Listing:
         """With numbered classes: those given, or all labels that occur, numbers by value."""
-        labels = {label for label, _ in self.rows}
+        labels = self.labels - {""}
         if classes is None:
-            whole = all(label.isdecimal() for label in labels)
-            classes = tuple(sorted(labels, key=int) if whole else sorted(labels))
+            classes = tuple(sorted(labels))
+            if labels and all(label.isdecimal() for label in labels):
+                numbers = sorted(map(int, labels))  # from 0 on: the number is the class, also with gaps
+                classes = tuple(map(str, range(numbers[-1] + 1) if numbers[0] == 0 else numbers))
         index = {name: i for i, name in enumerate(classes)}
         listing = Listing(self.root, layout, classes)
         for label, item in self.rows:
@@ -164,6 +168,7 @@ def read_kinetics(root: Path, annotations: Path | None = None, report: Report = 
             if not row.get("label"):
                 report(Problem(path, line, "has no label; the test list of Kinetics has none, use val.csv"))
                 continue
+            found.labels.add(row["label"])
             own_side = side or _side_of(row.get("split", ""))
             names = [row["youtube_id"]]
             if row.get("time_start", "").isdecimal() and row.get("time_end", "").isdecimal():

@@ -9,14 +9,26 @@ from framecast.metrics.protocols import (
     protocols_for,
     register_protocol,
 )
+from framecast.metrics.recognition import RecognitionMetrics
 from framecast.metrics.segmentation import SegmentationMetrics, average_splits
+from framecast.metrics.view_protocols import (
+    ViewProtocol,
+    get_view_protocol,
+    list_view_protocols,
+    register_view_protocol,
+)
 
 __all__ = [
     "Protocol",
+    "RecognitionMetrics",
     "SegmentationMetrics",
+    "ViewProtocol",
     "average_splits",
     "get_protocol",
+    "get_view_protocol",
     "list_protocols",
+    "list_view_protocols",
     "protocols_for",
     "register_protocol",
+    "register_view_protocol",
 ]

@@ -7,8 +7,10 @@ the directions are added before the gate.
 
 from __future__ import annotations
 
+import os
 import warnings
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -51,9 +53,13 @@ def choose(impl: str, u: Tensor) -> str:
         problem = _not_native(u)
         if problem:
             raise RuntimeError(f"the native selective scan was asked for, but {problem}")
+    if impl == "triton":
+        problem = _not_triton(u)
+        if problem:
+            raise RuntimeError(f"the Triton selective scan was asked for, but {problem}")
     if impl != "auto":
         return impl
-    if u.device.type == "cuda" and u.dtype != torch.float64 and _has_triton():
+    if u.device.type == "cuda" and not _not_triton(u):
         return "triton"
     if not _not_native(u):
         return "native"
@@ -74,13 +80,22 @@ def _not_native(u: Tensor) -> str:
     return ""
 
 
-@cache
-def _has_triton() -> bool:
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def _not_triton(u: Tensor) -> str:
+    """Why the Triton kernels cannot run, or nothing."""
+    if u.dtype == torch.float64:
+        return "u is float64 and they compute in float32"
+    if u.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"u is on the {u.device.type}; move it to a GPU"
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    return ""
+
+
+def _triton() -> Any:
+    """Loaded only where it runs: triton takes a second and is not everywhere."""
+    from framecast.ops import selective_scan_triton
+
+    return selective_scan_triton
 
 
 @cache
@@ -119,9 +134,11 @@ def _directions(
 
 
 def _kept_shape(u: Tensor, A: Tensor, keep: bool, impl: str) -> tuple[int, ...]:
-    """States before each chunk that the backward pass begins with; Triton's finds its own."""
-    if not keep or choose(impl, u) == "triton":
+    """States before each chunk that the backward pass begins with."""
+    if not keep:
         return (0,)
+    if choose(impl, u) == "triton":
+        return _triton().kept_shape(u, A)
     directions, batch, steps, channels = u.shape
     return directions, batch, (steps + chunked.CHUNK - 1) // chunked.CHUNK, A.shape[-1], channels
 
@@ -142,13 +159,13 @@ def _forward(
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype, answer_dtype = compute_dtype(u), u.dtype
-    kept = torch.empty(_kept_shape(u, A, keep, impl), dtype=dtype, device=u.device)
     impl = choose(impl, u)
     if impl == "triton":
-        y, last = _triton_forward(
+        y, last, kept = _triton().scan(
             u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse
         )
-        return y, last, kept
+        return y, last, kept if keep else kept.new_empty(0)
+    kept = torch.empty(_kept_shape(u, A, keep, impl), dtype=dtype, device=u.device)
     u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
     D, z, delta_bias, initial_state = (
         None if x is None else x.to(dtype) for x in (D, z, delta_bias, initial_state)
@@ -195,7 +212,9 @@ def _backward(
     if grad_y is None:
         grad_y = u.new_zeros(u.shape[1:])
     if impl == "triton":
-        found = _triton_backward(grad_y, grad_last, *given, delta_softplus, reverse)
+        found = _triton().scan_backward(
+            grad_y, grad_last, u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, kept
+        )
     else:
         dtype = compute_dtype(u)
         grad_y, u, delta, A, B, C, kept = (x.to(dtype) for x in (grad_y, u, delta, A, B, C, kept))
@@ -236,26 +255,6 @@ def _chunked_backward(
 
     names = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state")
     return [grad_z if name == "z" else stacked(name) for name in names]
-
-
-def _triton_forward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    initial_state: Tensor | None,
-    delta_softplus: bool,
-    reverse: bool,
-) -> tuple[Tensor, Tensor]:
-    raise NotImplementedError
-
-
-def _triton_backward(*arguments: Any) -> list[Any]:
-    raise NotImplementedError
 
 
 operator = torch.library.custom_op("framecast::selective_scan", _forward, mutates_args=())

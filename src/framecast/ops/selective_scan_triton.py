@@ -11,13 +11,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from framecast.ops import selective_scan_triton_kernels as kernels
 
-TILE, SHORT = 64, 16  # steps of a tile; one state is kept for each, N / 64 numbers per step and channel
-INNER = 8  # steps whose states a block holds in registers on the way back
+TILE = 64  # steps; one state is kept for each tile, N / 64 numbers per step and channel
+INNER = 8  # steps whose states lie in registers on the way back
 CHANNELS = 32  # of a block
 WARPS = 4
 
@@ -25,7 +24,7 @@ WARPS = 4
 def kept_shape(u: Tensor, A: Tensor) -> tuple[int, ...]:
     """Of the states before each tile: (S, B, T, D, N)."""
     directions, batch, steps, channels = u.shape
-    return directions, batch, -(-steps // TILE), channels, A.shape[-1]
+    return directions, batch, _parts(steps, TILE), channels, A.shape[-1]
 
 
 def scan(
@@ -61,7 +60,7 @@ def scan(
     walk.launch(
         kernels.answers,
         walk.batch,
-        (*walk.given("u", "delta", "A", "B", "C", "D", "z", "bias"), kept, y),
+        (*walk.given("u", "delta", "A", "B", "C", "D", "z", "bias"), kept, walk.partial(), y),
         walk.strides("u", "delta", "B", "C", "z"),
         ("SOFTPLUS", "BIASED", "SKIP", "GATED", "FIXED_B", "FIXED_C", "REVERSE", "DIRECTIONS"),
     )
@@ -107,11 +106,11 @@ def scan_backward(
         walk.batch,
         (
             *walk.given("u", "delta", "A", "B", "C", "D", "z", "bias", "grad"),
-            *(kept, pulls, grad_u, grad_delta, parts_B, parts_C),
+            *(kept, pulls, walk.partial(), walk.inner(), grad_u, grad_delta, parts_B, parts_C),
             *(kept if grad_z is None else grad_z, parts_D, parts_bias),
         ),
         walk.strides("u", "delta", "B", "C", "z", "grad"),
-        ("SOFTPLUS", "BIASED", "SKIP", "GATED", "FIXED_B", "FIXED_C", "REVERSE", "DIRECTIONS"),
+        ("SOFTPLUS", "BIASED", "SKIP", "GATED", "FIXED_B", "FIXED_C", "REVERSE", "DIRECTIONS", "INNER"),
     )
     return [
         grad_u,
@@ -146,7 +145,7 @@ class _Walk:
         self.states = A.shape[-1]
         self.groups = max(x.shape[3] if x.dim() == 5 else 1 for x in (B, C))
         self.per_group = self.channels // self.groups
-        self.blocks = self.groups * triton.cdiv(self.per_group, CHANNELS)
+        self.blocks = self.groups * _parts(self.per_group, CHANNELS)
         self.constants = {
             "SOFTPLUS": delta_softplus,
             "BIASED": delta_bias is not None,
@@ -156,6 +155,7 @@ class _Walk:
             "FIXED_C": C.dim() == 3,
             "REVERSE": reverse,
             "DIRECTIONS": self.directions,
+            "INNER": INNER,
         }
         given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "bias": delta_bias}
         whole = ("A", "D", "bias")  # and fixed B and C: read without distances
@@ -188,19 +188,19 @@ class _Walk:
         flags: tuple[str, ...],
     ) -> None:
         """Run a kernel on all tiles and blocks of channels."""
-        tiles = triton.cdiv(self.steps, TILE)
         sizes = (self.steps, self.channels, self.states, self.per_group, self.batch)
         constants = {name: self.constants[name] for name in flags}
         with _on(given[0].device):
-            kernel[(tiles, self.blocks, sequences)](
+            kernel[(_parts(self.steps, TILE), self.blocks, sequences)](
                 *given, *sizes, *strides, **constants, TILE=TILE, **self._blocks(), num_warps=WARPS
             )
 
     def carry(self, ends: Tensor, totals: Tensor, start: Tensor | None, *, backwards: bool) -> Tensor:
         """Take the state from tile to tile in place of `ends`, and return the last one."""
         last = ends.new_empty(*ends.shape[:2], *ends.shape[3:])
+        kernel: Any = kernels.carry
         with _on(ends.device):
-            kernels.carry[(triton.cdiv(self.channels, CHANNELS), self.directions * self.batch)](
+            kernel[(_parts(self.channels, CHANNELS), self.directions * self.batch)](
                 *(ends, totals, self.tensors["A"], last if start is None else start.contiguous(), last),
                 *(self.channels, self.states, self.batch, ends.shape[2]),
                 STARTED=start is not None,
@@ -209,6 +209,17 @@ class _Walk:
                 num_warps=WARPS,
             )
         return last
+
+    def partial(self) -> Tensor:
+        """Memory for the answer of the first of two directions."""
+        shape = (self.batch, self.steps, self.channels) if self.directions > 1 else (0,)
+        return torch.empty(shape, dtype=torch.float32, device=self.tensors["u"].device)
+
+    def inner(self) -> Tensor:
+        """Memory for every INNER-th state."""
+        number = _parts(self.steps, TILE) * TILE // INNER
+        shape = (self.directions, self.batch, number, self.channels, self.states)
+        return torch.empty(shape, dtype=torch.float32, device=self.tensors["u"].device)
 
     def parts(self, name: str, kept: Tensor) -> Tensor:
         """Memory for the gradient of B or C by blocks of channels, or by tiles where it is fixed."""
@@ -223,9 +234,18 @@ class _Walk:
         return parts.unflatten(1, (self.groups, -1)).sum(2).permute(0, 2, 3, 1, 4)
 
     def _blocks(self) -> dict[str, int]:
-        return {"CHANNELS": CHANNELS, "STATES": triton.next_power_of_2(self.states)}
+        return {"CHANNELS": CHANNELS, "STATES": _power_of_2(self.states)}
 
 
 def _on(device: torch.device) -> Any:
     """Triton launches on the current GPU, which need not be the tensors' one."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _parts(number: int, size: int) -> int:
+    return -(-number // size)
+
+
+def _power_of_2(number: int) -> int:
+    """The smallest one that is not smaller: sizes of blocks have to be powers of two."""
+    return 1 << (number - 1).bit_length()

@@ -1,3 +1,4 @@
+# ty: ignore   Triton writes its own language in functions
 """Triton kernels of the selective scan, in tiles of steps that are walked at the same time.
 
 A tile's effect on the state is h -> decay h + end. `ends` finds the ends of all tiles from a state of zeros,
@@ -9,7 +10,7 @@ a tile is exp(A Σ t), so that no delta overflows.
 Shapes: S directions (the second walks from the end), B batch, L steps in T tiles, D channels in blocks, N
 states, G groups. `_l`, `_b`, `_s`, `_g`: distances between steps, sequences, directions and groups.
 """
-# ruff: noqa: RUF005  Triton knows no (*tuple, item)
+# ruff: noqa: RUF005   it knows no (*tuple, item)
 
 from __future__ import annotations
 
@@ -116,7 +117,7 @@ def ends(
     B += s.to(tl.int64) * B_s + b.to(tl.int64) * B_b + group * B_g
     h = tl.zeros((CHANNELS, STATES), tl.float32)
     total = tl.zeros((CHANNELS,), tl.float32)
-    backwards = (s == 1) | REVERSE
+    backwards = s == 1 - REVERSE
     for i in range(TILE):
         row = (tile * TILE + tl.where(backwards, TILE - 1 - i, i)).to(tl.int64)
         t, _ = _step_size(delta, row, delta_l, c, real & (row < steps), shift, SOFTPLUS)
@@ -152,7 +153,7 @@ def pulls(
     grad += b.to(tl.int64) * grad_b
     pull = tl.zeros((CHANNELS, STATES), tl.float32)
     total = tl.zeros((CHANNELS,), tl.float32)
-    backwards = (s == 1) | REVERSE
+    backwards = s == 1 - REVERSE
     for i in range(TILE):
         row = (tile * TILE + tl.where(backwards, i, TILE - 1 - i)).to(tl.int64)
         known = real & (row < steps)
@@ -183,7 +184,7 @@ def carry(
     h = tl.zeros((CHANNELS, STATES), tl.float32)
     if STARTED:
         h = tl.load(start + sequence * channels * states + matrix, mask=inside, other=0.0).to(tl.float32)
-    backwards = (s == 1) != REVERSE
+    backwards = s == 1 - REVERSE
     for i in range(tiles):
         place = (sequence * tiles + tl.where(backwards, tiles - 1 - i, i)) * channels
         end = tl.load(ends + place * states + matrix, mask=inside, other=0.0)
@@ -217,7 +218,7 @@ def answers(
         B_here, C_here = B + s * B_s + b * B_b + group * B_g, C + s * C_s + b * C_b + group * C_g
         place = ((s * batch + b) * tl.num_programs(0) + tile) * channels + c
         h = tl.load(kept + place[:, None] * states + n[None, :], mask=inside, other=0.0)
-        backwards = (s == 1) | REVERSE
+        backwards = s == 1 - REVERSE
         tl.debug_barrier()  # the partial answers are there
         for i in range(TILE):
             row = (tile * TILE + tl.where(backwards, TILE - 1 - i, i)).to(tl.int64)
@@ -268,7 +269,7 @@ def gradients(
         kept_here = place[:, None] * states + n[None, :]
         inner_here = inner + (sequence * tl.num_programs(0) + tile) * (TILE // INNER) * channels * states
         inner_here += c[:, None] * states + n[None, :]
-        backwards = (s == 1) | REVERSE
+        backwards = s == 1 - REVERSE
         h = tl.load(kept + kept_here, mask=inside, other=0.0)
         tl.debug_barrier()  # the partial answers are there
         for i in range(TILE):

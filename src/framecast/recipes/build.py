@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -81,7 +81,7 @@ def recognition_task(recipe: RecognitionRecipe) -> RecognitionTask:
         train_data,
         eval_data,
         model=name,
-        model_config=config if start is None else asdict(start.config),
+        model_config=config if start is None else asdict(cast(Any, start).config),
         protocol=protocol,
         transform=transform,
         frames=data.frames,

@@ -98,30 +98,37 @@ inline Vector reciprocal(Vector x) { return 1.0f / x; }
 inline Vector apart(Vector x) { return x; }
 #endif
 
-// 2^x for x in [-126, 126], or with WILD for any x, clamped to that; NaN stays NaN.
+// NaN stays NaN.
+inline Vector clamped(Vector x, float least, float most) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(all(most), _mm512_max_ps(all(least), x));
+#else
+  x = x < least ? all(least) : x;
+  return x > most ? all(most) : x;
+#endif
+}
+
+// 2^x for x in [-126, 126], or with WILD for any x, clamped to that.
 template <bool WILD>
 inline Vector power(Vector x) {
-  if (WILD) {
-    x = x < -126.0f ? all(-126.0f) : x;
-    x = x > 126.0f ? all(126.0f) : x;
-  }
+  if (WILD) x = clamped(x, -126.0f, 126.0f);
   const Vector shifted = x + ROUNDER;
   return raise(shifted, x - (shifted - ROUNDER));
 }
 
-// e^x for x >= -87, below that e^-87. log2(e) in two parts keeps the relative error below 1e-7 for all x.
-inline Vector exp_down(Vector x) {
-  x = x < -87.0f ? all(-87.0f) : x;
-  const Vector shifted = x * LOG2_E + ROUNDER, k = shifted - ROUNDER;
-  return raise(shifted, x * LOG2_E_REST + (x * LOG2_E - k));
+// 1 / (1 + e^-x), absolute error below 1e-7.
+inline Vector sigmoid(Vector x) {
+  x = clamped(x, -87.0f, 87.0f);
+  const Vector shifted = ROUNDER - x * LOG2_E, k = shifted - ROUNDER;
+  return reciprocal(1.0f + raise(shifted, -x * LOG2_E - k));
 }
 
-// 1 / (1 + e^-x)
-inline Vector sigmoid(Vector x) { return reciprocal(1.0f + exp_down(x < -87.0f ? all(87.0f) : -x)); }
-
-// log(1 + e^x) = max(x, 0) + log(1 + w), w = e^-|x|; relative error below 2e-7.
+// log(1 + e^x) = max(x, 0) + log(1 + w), w = e^-|x|; relative error below 2e-7. For w to be that exact where it
+// is small, log2(e) comes in two parts.
 inline Vector softplus(Vector x) {
-  const Vector w = exp_down(x < 0.0f ? x : -x);
+  const Vector size = larger(x < 0.0f ? x : -x, all(-87.0f));
+  const Vector shifted = size * LOG2_E + ROUNDER, k = shifted - ROUNDER;
+  const Vector w = raise(shifted, size * LOG2_E_REST + (size * LOG2_E - k));
   Vector p = all(-3.31847403e-3f);
   p = p * w + 2.02045917e-2f;
   p = p * w - 5.7664457e-2f;

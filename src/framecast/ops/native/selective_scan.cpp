@@ -11,13 +11,20 @@ namespace {
 
 constexpr int WIDEST = 32;  // vectors of a block at most
 
+// Rows that come next, to be fetched into cache on the way.
+struct Ahead {
+  const float* at;
+  int64_t row;
+};
+
 // y += C h over the states n .. n + S - 1, with h = 2^(t A) h + (t u) B.
 template <int S, bool FIXED_B, bool FIXED_C, bool WILD>
 void recur(const float* t, const float* tu, float* y, int64_t steps, const float* A, float* state,
-           const float* B, int64_t B_row, const float* C, int64_t C_row) {
+           const float* B, int64_t B_row, const float* C, int64_t C_row, Ahead ahead) {
   Vector a[S], h[S];
   for (int i = 0; i < S; ++i) a[i] = load(A + i * LANES), h[i] = load(state + i * LANES);
-  for (int64_t l = 0; l < steps; ++l, B += B_row, C += C_row) {
+  for (int64_t l = 0; l < steps; ++l, B += B_row, C += C_row, ahead.at += ahead.row) {
+    __builtin_prefetch(ahead.at);
     const Vector time = load(t + l * LANES), input = load(tu + l * LANES);
     Vector sums[2] = {};  // sums of few numbers before sums of many: less is rounded away
 #pragma GCC unroll 4
@@ -33,19 +40,19 @@ void recur(const float* t, const float* tu, float* y, int64_t steps, const float
 
 template <bool FIXED_B, bool FIXED_C, bool WILD>
 void recur_all(const float* t, const float* tu, float* y, int64_t steps, const float* A, float* state,
-               int64_t states, const float* B, int64_t B_row, const float* C, int64_t C_row) {
+               int64_t states, const float* B, int64_t B_row, const float* C, int64_t C_row, const Ahead* ahead) {
   constexpr int64_t b = FIXED_B ? LANES : 1, c = FIXED_C ? LANES : 1;
   int64_t n = 0;
   for (; n + GROUP <= states; n += GROUP)
     recur<GROUP, FIXED_B, FIXED_C, WILD>(t, tu, y, steps, A + n * LANES, state + n * LANES, B + n * b, B_row,
-                                         C + n * c, C_row);
+                                         C + n * c, C_row, ahead[n / GROUP % 4]);
   for (; n < states; ++n)
     recur<1, FIXED_B, FIXED_C, WILD>(t, tu, y, steps, A + n * LANES, state + n * LANES, B + n * b, B_row,
-                                     C + n * c, C_row);
+                                     C + n * c, C_row, ahead[n % 4]);
 }
 
 using Recur = void (*)(const float*, const float*, float*, int64_t, const float*, float*, int64_t, const float*,
-                       int64_t, const float*, int64_t);
+                       int64_t, const float*, int64_t, const Ahead*);
 
 Recur recur_for(const Scan& s, bool wild) {
   static constexpr Recur KINDS[2][2][2] = {
@@ -81,7 +88,7 @@ struct Walker {
   }
 
   // Steps first .. first + steps - 1 in walking order.
-  void run(int64_t first, int64_t steps) {
+  void run(int64_t first, int64_t steps, int64_t next, int64_t next_channel) {
     const Scan& s = *scan;
     const bool back = backwards(s, direction);
     const int64_t row = back ? s.steps - 1 - first : first, sign = back ? -1 : 1;
@@ -90,8 +97,13 @@ struct Walker {
     const int64_t group = channel / (s.channels / s.groups);
     const float* b = s.fixed_B ? B : from(s.B, direction, video) + row * s.B.row + group * s.B_group;
     const float* c = s.fixed_C ? C : from(s.C, direction, video) + row * s.C.row + group * s.C_group;
+    const int64_t next_row = back ? s.steps - 1 - next : next;
+    const Ahead ahead[4] = {{from(s.u, direction, video) + next_row * s.u.row + next_channel, sign * s.u.row},
+                            {from(s.delta, direction, video) + next_row * s.delta.row + next_channel, sign * s.delta.row},
+                            {from(s.z, 0, video) + next_row * s.z.row + next_channel, sign * s.z.row},
+                            {s.out + (video * s.steps + next_row) * s.channels + next_channel, sign * s.channels}};
     recur_for(s, wild)(t, tu, y, steps, A, state, s.states, b, s.fixed_B ? 0 : sign * s.B.row, c,
-                       s.fixed_C ? 0 : sign * s.C.row);
+                       s.fixed_C ? 0 : sign * s.C.row, ahead);
     finish(row, sign, steps);
   }
 
@@ -111,13 +123,6 @@ struct Walker {
     const Vector bias = s.delta_bias ? load_first(s.delta_bias + parameter, count) : Vector{};
     Vector longest{};
     for (int64_t l = 0; l < steps; ++l, u += sign * s.u.row, delta += sign * s.delta.row) {
-      if (PF == 1) {
-      __builtin_prefetch(u + sign * STEPS * s.u.row);
-      __builtin_prefetch(delta + sign * STEPS * s.delta.row);
-      } else if (PF >= 2) {
-      __builtin_prefetch(u + (PF-1)*LANES);
-      __builtin_prefetch(delta + (PF-1)*LANES);
-      }
       const Vector input = load_first(u, count);
       Vector time = load_first(delta, count) + bias;
       if (s.softplus) time = softplus(time);
@@ -145,7 +150,6 @@ struct Walker {
       if (s.D) sum += skip * load_first(u, count);
       if (add) sum += load_first(out, count);
       if (gate) {
-        if (PF == 1) __builtin_prefetch(z + sign * STEPS * s.z.row); else if (PF>=2) __builtin_prefetch(z + (PF-1)*LANES);
         const Vector logit = load_first(z, count);
         sum *= logit * sigmoid(logit);
         z += sign * s.z.row;
@@ -190,7 +194,12 @@ void scan(const Scan& s, int64_t wide, int64_t item, float* scratch) {
       walkers[number].begin(scratch + number * Walker::scratch(s.states));
     }
     for (int64_t l = 0; l < s.steps; l += STEPS)
-      for (int i = 0; i < number; ++i) walkers[i].run(l, s.steps - l < STEPS ? s.steps - l : STEPS);
+      for (int i = 0; i < number; ++i) {
+        const bool end = i + PF >= number;
+        const int64_t next = end ? l + STEPS : l;
+        walkers[i].run(l, s.steps - l < STEPS ? s.steps - l : STEPS, next < s.steps ? next : l,
+                       walkers[end ? (i + PF-number)%number : i + PF].channel);
+      }
     for (int i = 0; i < number; ++i) walkers[i].end();
   }
 }
