@@ -22,7 +22,13 @@ from packaging.tags import platform_tags
 
 FOLDER = Path("src/framecast/ops/native")
 LIBRARY = FOLDER / "framecast_native.so"
-KERNELS = ("span_attention.cpp", "shifted_linear.cpp", "causal_conv1d.cpp")
+KERNELS = (
+    "span_attention.cpp",
+    "shifted_linear.cpp",
+    "causal_conv1d.cpp",
+    "selective_scan.cpp",
+    "selective_scan_backward.cpp",
+)
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-pthread", "-w"]
 INSTRUCTION_SETS = {
     "portable": [],

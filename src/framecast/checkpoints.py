@@ -62,6 +62,7 @@ class ModelCard:
     sample_rate: int = 1  # every n-th feature vector is read
     protocol: str = ""  # recognition: how an input is looked at
     frames: int | None = None  # recognition: of a clip, None = images
+    channels: str = "rgb"  # recognition: order in which the model reads them
     source: str = ""  # file or recipe that the weights come from
     licence: str = ""
     notes: dict[str, Any] = field(default_factory=dict)  # scores, protocol, import report, …

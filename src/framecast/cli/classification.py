@@ -74,7 +74,7 @@ def find_inputs(inputs: Sequence[str], kind: str) -> list[Path]:
 def classify_all(sources: list[Path], classify: Any, quiet: bool) -> tuple[list[Labels], dict[str, str]]:
     """Labels, and why a file could not be read; one bad file does not stop the others."""
     from framecast.cli import explain
-    from framecast.cli.progress import track
+    from framecast.progress import track
 
     results, failed = [], {}
     for path in track(sources, "classifying", quiet=quiet):

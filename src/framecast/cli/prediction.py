@@ -262,7 +262,7 @@ def trained(model: str, weights: str | None, device: str) -> tuple[Segmenter, di
 def segment_all(sources: list[Path], segment: Segmenter, quiet: bool) -> tuple[list[Result], dict[str, str]]:
     """Results, and why a video could not be read; one bad video does not stop the others."""
     from framecast.cli import explain
-    from framecast.cli.progress import track
+    from framecast.progress import track
 
     if not all(is_track(path) for path in sources):
         _ = segment.backbone

@@ -140,9 +140,7 @@ def motion_kernels(angles: Tensor, radius: float, sigma: float, scale: float = 1
 def look_up(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """x at places (n, H', W') in pixels, bilinear, mirrored beyond the border; n = B or 1."""
     height, width = x.shape[-2:]
-    places = torch.stack(
-        [columns * (2 / max(width - 1, 1)) - 1, rows * (2 / max(height - 1, 1)) - 1], dim=-1
-    )
+    places = torch.stack([columns * (2 / max(width - 1, 1)) - 1, rows * (2 / max(height - 1, 1)) - 1], dim=-1)
     places = places.expand(len(x), -1, -1, -1)
     return F.grid_sample(x, places, mode="bilinear", padding_mode="reflection", align_corners=True)
 

@@ -6,7 +6,6 @@ x (B, 3, H, W) in 0..1; lengths in pixels of a picture of 224, scaled with the s
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from framecast.data.corruption_parts import (
@@ -26,35 +25,45 @@ def defocus_blur(x: Tensor, draws: Draws, radius: float, soft: float) -> Tensor:
 
 
 def disc(radius: float, soft: float, scale: float = 1.0) -> Tensor:
-    """(k, k) kernel. Below scale 1 each tap is the share of the disc that its pixel holds."""
-    finer = 1 if scale >= 1 else 2 * round((1 / scale - 1) / 2) + 1  # odd: a point stays in the middle
-    reach = int(radius * scale + 0.5) + 2
-    points = torch.arange(-reach * finer - finer // 2, reach * finer + finer // 2 + 1) / finer
+    """(k, k) kernel. Below scale 1 the picture counts as interpolated between its pixels (bilinear)."""
+    finer = max(1, round(1 / scale))
+    reach = int(radius * scale) + 2
+    points = torch.arange(-reach * finer, reach * finer + 1) / finer
     inside = (points[:, None] ** 2 + points**2 <= (radius * scale) ** 2).float()
-    taps = smooth(F.avg_pool2d(inside[None], finer)[0], soft * scale)
-    return taps / taps.sum()
+    taps = torch.arange(-reach, reach + 1)
+    shares = (1 - (taps[:, None] - points).abs()).clamp(min=0)  # (k, points); ones and zeros at scale 1
+    kernel = smooth(shares @ inside @ shares.T, soft * scale)
+    return kernel / kernel.sum()
 
 
 def glass_blur(x: Tensor, draws: Draws, sigma: float, distance: int, rounds: int) -> Tensor:
     """Blurred, pixels exchanged with random neighbours, blurred again.
 
     As published every pixel is exchanged, one after the other, with one of -distance … distance - 1 rows and
-    columns away. Here pixels so far apart that they cannot meet are exchanged at once.
+    columns away. Here pixels so far apart that they cannot meet are exchanged at once. In small pictures,
+    where the distance would be below one pixel, only that share of the pixels is exchanged.
     """
     scale = scale_of(x)
-    sigma, distance = sigma * scale, max(1, round(distance * scale))
-    places = shuffled_places(draws, x.shape[-2], x.shape[-1], distance, rounds)
+    sigma, wanted = sigma * scale, distance * scale
+    places = shuffled_places(draws, x.shape[-2], x.shape[-1], max(1, round(wanted)), rounds, min(wanted, 1.0))
     moved = smooth(x, sigma).flatten(2).gather(2, places.flatten(1)[:, None].expand(*x.shape[:2], -1))
     return smooth(moved.view_as(x), sigma)
 
 
-def shuffled_places(draws: Draws, height: int, width: int, distance: int, rounds: int) -> Tensor:
-    """(n, H, W) int64: where each pixel comes from, a permutation of 0 … H W - 1."""
+def shuffled_places(
+    draws: Draws, height: int, width: int, distance: int, rounds: int, share: float = 1.0
+) -> Tensor:
+    """(n, H, W) int64: where each pixel comes from, a permutation of 0 … H W - 1.
+
+    share: of the pixels that start an exchange in each round.
+    """
     n, apart = len(draws.seeds), 2 * distance
     places = torch.arange(height * width, device=draws.device).expand(n, -1).clone()
     grid = torch.arange(height * width, device=draws.device).view(height, width)
     for _ in range(rounds):
         steps = draws.below(apart, 2, height, width) - distance
+        if share < 1:
+            steps = steps * (draws.uniform(1, height, width) < share)
         for top in range(apart):
             for left in range(apart):
                 # Pixels whose neighbours within the distance all exist, `apart` from each other.

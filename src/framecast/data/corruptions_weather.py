@@ -17,8 +17,8 @@ from torch import Tensor
 from framecast.data.corruption_parts import Draws, canvas_of, convolve, fit, motion_kernels, smooth
 
 GREY = (0.299, 0.587, 0.114)
-CRYSTALS = 28
-NEEDLES = 256  # directions of a crystal in which needles are long or short
+CRYSTALS = 20
+NEEDLES = ((32, 0.45, 8.0), (85, 0.35, 16.0), (256, 0.2, 32.0))  # of a crystal, weight, from pixels on
 FOG_MAP = 256
 DARK_ICE, BRIGHT_ICE = (0.05, 0.13, 0.22), (0.90, 0.97, 1.0)
 
@@ -62,8 +62,8 @@ def ice(seeds: tuple[int, ...], height: int, width: int) -> Tensor:
     rows = torch.arange(height, dtype=torch.float32)[:, None]
     columns = torch.arange(width, dtype=torch.float32)
     # Needles are not straight: space is bent a little before it is measured.
-    bend = smooth(draws.normal(2, height, width), 9.0)
-    bend = 5.0 * bend / bend.std(dim=(-2, -1), keepdim=True)
+    bend = smooth(draws.normal(2, height, width), 12.0)
+    bend = 2.5 * bend / bend.std(dim=(-2, -1), keepdim=True)
     y, x = rows + bend[:, 0], columns + bend[:, 1]  # (n, H, W)
 
     centres = draws.uniform(2, CRYSTALS, low=-0.1, high=1.1)
@@ -77,20 +77,15 @@ def ice(seeds: tuple[int, ...], height: int, width: int) -> Tensor:
 
     # Every crystal has long and short needles by direction; finer ones appear further out.
     needles = torch.zeros(n, 1, height, width)
-    for level, (count, weight) in enumerate(((NEEDLES // 8, 0.45), (NEEDLES // 3, 0.35), (NEEDLES, 0.2))):
-        lengths = draws.uniform(CRYSTALS, count)
+    for count, weight, from_ in NEEDLES:
+        lengths = draws.uniform(CRYSTALS * count)
         place = (turn % 1) * count
-        first = place.long() % count
-        table = lengths.flatten(1)
-
-        def at(step: Tensor, table: Tensor = table, count: int = count) -> Tensor:
-            index = owner * count + step % count
-            return table.gather(1, index.flatten(1)).view_as(index)
-
-        share = place - place.floor()
-        value = at(first) * (1 - share) + at(first + 1) * share
-        fade = (distance / (8.0 * 2**level)).clamp(max=1.0)
-        needles += weight * (0.5 + (value - 0.5) * fade * 1.9)
+        first = place.floor()
+        value = torch.zeros_like(place)
+        for step, share in ((0, 1 - (place - first)), (1, place - first)):
+            index = owner * count + (first.long() + step) % count
+            value += share * lengths.gather(1, index.flatten(1)).view_as(place)
+        needles += weight * (0.5 + 1.9 * (value - 0.5) * (distance / from_).clamp(max=1.0))
     grain = draws.normal(1, height, width)
     patches = smooth(draws.normal(1, height, width), 24.0)
     patches = patches / patches.std(dim=(-2, -1), keepdim=True)

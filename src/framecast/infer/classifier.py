@@ -55,6 +55,7 @@ class Classifier:
             mean=config.mean,
             std=config.std,
             num_frames=self.card.frames,
+            channels=self.card.channels,  # ty: ignore[invalid-argument-type]
         )
         probabilities = predict_views(self.model, views, self.protocol)
         return Labels(probabilities, self.card.classes, str(source))

@@ -89,7 +89,7 @@ def evaluate_classifier(
     scores = {}
     for wanted in protocols or [card.protocol]:
         protocol = view_protocol(wanted, data.kind)
-        views = views_of(data, config, protocol, card.frames)
+        views = views_of(data, config, protocol, card.frames, channels=card.channels)
         scores[wanted] = collect_probabilities(model, views, data.classes, protocol, device).compute()
     split = settings.split if data.held_back else None
     return Evaluation(scores, str(data.root), split, data.subset, len(data), name, data.kind)

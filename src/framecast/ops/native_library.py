@@ -32,6 +32,9 @@ _SIGNATURES = {
     ),
     "framecast_causal_conv1d": (c_int, (*_BATCH, *(c_void_p,) * 3, *(c_int64,) * 8)),
     "framecast_causal_conv1d_backward": (c_int, (*_BATCH, *(c_void_p,) * 6, *(c_int64,) * 8)),
+    "framecast_selective_scan": (c_int, (c_void_p, c_int64)),
+    "framecast_selective_scan_backward": (c_int, (c_void_p, c_int64)),
+    "framecast_exponentials": (c_int, (c_void_p, c_void_p, *(c_int64,) * 3)),
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from framecast.ops import native_library
 
-SLAB = 128  # channels that share one set of sums over channels; native/kernels.h has the same
+SLAB = 96  # channels that share one set of sums over channels; native/kernels.h has the same
 
 
 class _Rows(ctypes.Structure):

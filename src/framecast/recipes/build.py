@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +24,7 @@ from framecast.metrics.view_protocols import (
     get_view_protocol,
     list_view_protocols,
 )
+from framecast.progress import track
 from framecast.registry import entries, find
 from framecast.tasks.imitation import MaskedPretrainingTask, SelfDistillationTask
 from framecast.tasks.linear_probe import LinearProbeTask, freeze_features
@@ -87,13 +92,15 @@ def recognition_task(recipe: RecognitionRecipe) -> RecognitionTask:
         frames=data.frames,
         sampling=data.sampling,
         stride=data.stride,
+        fps=data.fps,
+        channels=data.channels,
         repeats=augment.repeats,
         mix=mix if augment.mixup or augment.cutmix else None,
         smoothing=recipe.loss.smoothing,
         start=start,
     )
     if isinstance(task, LinearProbeTask):
-        return freeze_backbone(task)
+        return freeze_backbone(task, recipe)
     if isinstance(task, SelfDistillationTask | MaskedPretrainingTask):
         task.set_teacher(open_teacher(recipe.loss.teacher or ""))
     if isinstance(task, SelfDistillationTask):
@@ -108,12 +115,26 @@ def open_teacher(name: str) -> nn.Module:
     return open_backbone(name)[0] if name in entries("model") else load(name)
 
 
-def freeze_backbone(task: LinearProbeTask) -> LinearProbeTask:
+def freeze_backbone(task: LinearProbeTask, recipe: RecognitionRecipe) -> LinearProbeTask:
     """Pass every image or clip through the frozen backbone once."""
     if task.start is None:
         raise ValueError('trainable=head needs trained weights below the head; set weights (or "known")')
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return task.freeze(lambda views: freeze_features(task.product(task.build_model()), views, device))
+    made_by = recipe.model_dump(include={"model", "weights"}) | {"data": recipe.data.model_dump()}
+    del made_by["data"]["split"], made_by["data"]["holdout"]  # do not change what an item looks like
+    known = features_made_by(json.dumps(made_by, sort_keys=True))
+    model = task.product(task.build_model())
+
+    def bar(items: Sequence[int]) -> Iterable[int]:
+        return track(items, "frozen features")
+
+    return task.freeze(lambda views: freeze_features(model, views, device, known=known, track=bar))
+
+
+@cache
+def features_made_by(settings: str) -> dict[str, np.ndarray]:
+    """Frozen features by source, kept while the process lives: runs of a study share them."""
+    return {}
 
 
 def view_protocol(name: str | None, kind: Literal["image", "video"]) -> ViewProtocol:

@@ -25,7 +25,7 @@ def kinetics_timesformer() -> RecognitionRecipe:
         name="kinetics_timesformer",
         model=ModelSettings(name="timesformer_base", config={"drop_path": 0.1}),
         data=RecognitionDataSettings(
-            root="", layout="lists", sampling="dense", stride=32, protocol="timesformer/3x1"
+            root="", layout="lists", sampling="dense", stride=32, fps=30, protocol="timesformer/3x1"
         ),
         augment=RecognitionAugmentSettings(scale=None, short_side=(256, 320), interpolation="bilinear"),
         optim=OptimSettings(name="sgd", lr=0.005, momentum=0.9, weight_decay=1e-4),

@@ -76,6 +76,7 @@ class SelfDistillationTask(_WithTeacher):
 class MaskedPretrainingTask(_WithTeacher):
     """mean(2 - 2 cos) to the teacher's features at the visible patches; labels are not looked at."""
 
+    metric_names = ("loss",)
     keep = 0.2  # share of the patches of every frame that is read
 
     def build_model(self) -> nn.Module:

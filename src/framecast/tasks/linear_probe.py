@@ -6,7 +6,7 @@ never change and an epoch costs next to nothing. Features of a clip are the mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -44,24 +44,28 @@ def freeze_features(
     model: nn.Module,
     views: RecognitionViews,
     device: str | torch.device = "cpu",
-    track: Callable[[Iterable[int]], Iterable[int]] = iter,
+    *,
+    known: dict[str, np.ndarray] | None = None,
+    track: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> FrozenFeatures:
-    """Features of every item, from the model without its head. track: shows progress."""
+    """Features of every item, from the model without its head.
+
+    known: features by source, taken from and added to; splits and seeds of a study share them. track: shows
+    progress.
+    """
+    known = {} if known is None else known
     frozen = cast(Any, model).to(device).eval()
     head, frozen.head = frozen.head, nn.Identity()
+    data = views.data
     try:
-        rows, labels, sources = [], [], []
-        for i in track(range(len(views))):
-            sample = views[i]
-            parts = [
-                classify(frozen, part.to(device)).cpu() for part in sample["pixels"].split(VIEWS_AT_ONCE)
-            ]
-            rows.append(torch.cat(parts).mean(0).numpy())
-            labels.append(sample["label"])
-            sources.append(sample["source"])
+        for i in track([i for i in range(len(views)) if data.source(i) not in known]):
+            views_at_once = views[i]["pixels"].split(VIEWS_AT_ONCE)
+            parts = [classify(frozen, part.to(device)).cpu() for part in views_at_once]
+            known[data.source(i)] = torch.cat(parts).mean(0).numpy().astype(np.float32)
     finally:
         frozen.head = head
-    return FrozenFeatures(np.stack(rows).astype(np.float32), np.array(labels), tuple(sources))
+    sources = tuple(data.source(i) for i in range(len(views)))
+    return FrozenFeatures(np.stack([known[source] for source in sources]), data.labels, sources)
 
 
 class Probe(nn.Module):

@@ -12,21 +12,23 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framecast.data.recognition import RecognitionData, RecognitionSamples, RecognitionViews
 from framecast.data.transforms import BatchMix, TransformSettings, train_transform
-from framecast.metrics.recognition import RecognitionMetrics
+from framecast.metrics.recognition import KEYS, RecognitionMetrics
 from framecast.metrics.view_protocols import ViewProtocol
 from framecast.registry import create_model, find
+from framecast.tasks.ranks import merge_over_ranks, own_items
 
 VIEWS_AT_ONCE = 16  # go through the model together in an evaluation
 
 
 class RecognitionTask:
     """Trains a registered image or clip model on one side of a data set and scores it on the other."""
+
+    metric_names = KEYS  # what `evaluate` measures
 
     def __init__(
         self,
@@ -40,6 +42,8 @@ class RecognitionTask:
         frames: int | None = None,
         sampling: str = "sparse",
         stride: int = 16,
+        fps: float | None = None,
+        channels: str = "rgb",
         repeats: int = 1,
         mix: Callable[[int], BatchMix] | None = None,
         smoothing: float = 0.0,
@@ -57,7 +61,7 @@ class RecognitionTask:
         with torch.device("meta"):  # what is wrong with the settings is said before a run folder is made
             config = create_model(model, **self.model_config).config
         self.num_frames = clip_length(config, train_data.kind, frames, model)
-        self.protocol, self.sampling = protocol, sampling
+        self.protocol, self.channels = protocol, channels
         self.smoothing, self.start = smoothing, start
         self.mix = mix(config.num_classes) if mix is not None else None
         self.train_data = RecognitionSamples(
@@ -66,6 +70,7 @@ class RecognitionTask:
             num_frames=self.num_frames,
             sampling=sampling,
             stride=stride,
+            fps=fps,
             repeats=repeats,
         )
         self.config = config
@@ -73,7 +78,7 @@ class RecognitionTask:
 
     def views_of(self, data: RecognitionData) -> RecognitionViews:
         """The items of the data as the model reads them in an evaluation."""
-        return views_of(data, self.config, self.protocol, self.num_frames)
+        return views_of(data, self.config, self.protocol, self.num_frames, channels=self.channels)
 
     def build_model(self) -> nn.Module:
         model = create_model(self.model_name, **self.model_config)
@@ -116,6 +121,7 @@ class RecognitionTask:
             "classes": list(data.classes),
             "protocol": self.protocol.name,
             "frames": self.num_frames,
+            "channels": self.channels,
             "source": f"trained on {len(data)} {data.kind}s ({data.layout})",
         }
 
@@ -168,6 +174,8 @@ def views_of(
     config: Any,
     protocol: ViewProtocol,
     num_frames: int | None,
+    *,
+    channels: str = "rgb",
     corrupt: Callable[[Tensor, str], Tensor] | None = None,
 ) -> RecognitionViews:
     """The views of every item of the data, as a model of that config reads them."""
@@ -178,6 +186,7 @@ def views_of(
         mean=config.mean,
         std=config.std,
         num_frames=num_frames,
+        channels=channels,  # ty: ignore[invalid-argument-type]
         corrupt=corrupt,
     )
 
@@ -199,9 +208,8 @@ def collect_probabilities(
     track: Callable[[Iterator[Any]], Iterator[Any]] = iter,
 ) -> RecognitionMetrics:
     """Probabilities and labels of every item; ranks share the work. track: shows progress."""
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     metrics = RecognitionMetrics(classes)
-    mine = range(rank, len(views), ranks)
+    mine = own_items(len(views))
     at_once = max(1, VIEWS_AT_ONCE // protocol.num_views)
     for start in track(iter(range(0, len(mine), at_once))):
         samples = [views[i] for i in mine[start : start + at_once]]
@@ -209,12 +217,4 @@ def collect_probabilities(
         logits = torch.cat([classify(model, part).float().cpu() for part in pixels.split(VIEWS_AT_ONCE)])
         for sample, own in zip(samples, logits.split(protocol.num_views), strict=True):
             metrics.update(protocol.combine(own), sample["label"], source=sample["source"])
-    if ranks > 1:
-        states: list[Any] = [None] * ranks
-        dist.all_gather_object(states, metrics.state_dict())
-        for other, state in enumerate(states):
-            if other != rank:
-                theirs = RecognitionMetrics(classes)
-                theirs.load_state_dict(state)
-                metrics.merge(theirs)
-    return metrics
+    return merge_over_ranks(metrics, lambda: RecognitionMetrics(classes))

@@ -11,15 +11,15 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from framecast.checkpoints import card_of
 from framecast.data.segmentation import SegmentationData
 from framecast.metrics.protocols import get_protocol
-from framecast.metrics.segmentation import SegmentationMetrics
+from framecast.metrics.segmentation import KEYS, SegmentationMetrics
 from framecast.registry import create_model, find
 from framecast.structures import FeatureTrack, Provenance, Segments
+from framecast.tasks.ranks import merge_over_ranks, own_items
 from framecast.tasks.segmentation_augment import Augmentation, Augmented
 from framecast.tasks.segmentation_loss import smoothed_cross_entropy
 
@@ -58,6 +58,11 @@ class SegmentationTask:
         with torch.device("meta"):  # what is wrong with the settings is said before a run folder is made
             create_model(model, **self.model_config)
 
+    @property
+    def metric_names(self) -> list[str]:
+        """What `evaluate` measures."""
+        return score_names(self.eval_data.protocols) if self.eval_data is not None else []
+
     def build_model(self) -> nn.Module:
         model = create_model(self.model_name, **self.model_config)
         if getattr(model, "standardise", None) is not None:
@@ -92,7 +97,7 @@ class SegmentationTask:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Scores under every protocol that fits the data, see `score`; the same on all processes."""
+        """Scores under every protocol that fits the data; the same on all processes."""
         assert self.eval_data is not None
         metrics = collect_predictions(model, self.eval_data, device)
         return score(metrics, self.eval_data.protocols)
@@ -166,34 +171,28 @@ def collect_predictions(
     model: nn.Module, data: SegmentationData, device: torch.device | str = "cpu"
 ) -> SegmentationMetrics:
     """Predictions and labels of every video at the annotation's frame rate; ranks share the work."""
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     metrics = SegmentationMetrics(data.classes)
-    for i in range(rank, len(data), ranks):
+    for i in own_items(len(data)):
         sample = data[i]
         x = torch.from_numpy(sample["features"])[None].to(device)
         predicted = model(x)[-1, 0].argmax(0).cpu().numpy()
         metrics.update(data.to_annotation_rate(predicted, i), data.annotation(i), video=sample["video"])
-    if ranks > 1:
-        states: list[Any] = [None] * ranks
-        dist.all_gather_object(states, metrics.state_dict())
-        for other, state in enumerate(states):
-            if other != rank:
-                theirs = SegmentationMetrics(data.classes)
-                theirs.load_state_dict(state)
-                metrics.merge(theirs)
-    return metrics
+    return merge_over_ranks(metrics, lambda: SegmentationMetrics(data.classes))
 
 
 def score(metrics: SegmentationMetrics, protocols: list[str]) -> dict[str, float]:
-    """Scores of the first protocol under their plain names, of the others under "<averaging>: <name>".
+    """Scores under every protocol, by the names of `score_names`."""
+    values = [scores[key] for scores in map(metrics.compute, protocols) for key in KEYS]
+    return dict(zip(score_names(protocols), values, strict=True))
+
+
+def score_names(protocols: list[str]) -> list[str]:
+    """Plain names for the first protocol, "<averaging>: <name>" for the others.
 
     The prefix is the protocol's name without data set and split, so that splits can be averaged.
     """
-    scores: dict[str, float] = {}
-    for i, name in enumerate(protocols):
-        split = get_protocol(name).split
-        prefix = name.rpartition("/")[2].removeprefix(f"{split}-")
-        for key, value in metrics.compute(name).items():
-            if key != "num_videos":
-                scores[key if i == 0 else f"{prefix}: {key}"] = value
-    return scores
+    names = list(KEYS)
+    for protocol in protocols[1:]:
+        prefix = protocol.rpartition("/")[2].removeprefix(f"{get_protocol(protocol).split}-")
+        names += [f"{prefix}: {key}" for key in KEYS]
+    return names

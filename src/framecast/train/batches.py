@@ -8,6 +8,7 @@ number of data-loading workers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -105,9 +106,16 @@ def load_batches(
         collate_fn=collate,
         num_workers=num_workers,
         pin_memory=pin_memory,
+        worker_init_fn=_leave_process_group,
         generator=torch.Generator().manual_seed(seed),  # else the loader draws from the model's generator
     )
     return iter(loader)
+
+
+def _leave_process_group(worker: int) -> None:
+    """Ctrl-C and a scheduler's signals go to whole groups; the trainer still needs batches to finish a step."""
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
 class _Keys:

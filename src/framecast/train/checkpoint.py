@@ -107,7 +107,10 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:
             problem = _reason(error)
         except CheckpointException as error:  # a BaseException that wraps those of all ranks
-            problem = _reason(next(cause for cause, _ in error.failures.values()))
+            cause = next(cause for cause, _ in error.failures.values())
+            if isinstance(cause, KeyboardInterrupt):
+                raise cause from None
+            problem = _reason(cause)
         results = gather_objects((value, problem), self.world)
         problems = [problem for _, problem in results if problem]
         if problems:

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import nn
@@ -33,12 +33,13 @@ from framecast.train.checkpoint import (
     training_tensors,
 )
 from framecast.train.config import differences
-from framecast.train.distributed import World
+from framecast.train.distributed import World, gather_objects
 from framecast.train.environment import describe_environment
+from framecast.train.lock import hold_folder
 from framecast.train.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
-from framecast.train.progress import Progress
+from framecast.train.progress import Progress, check_metric
 from framecast.train.recipe import Recipe
-from framecast.train.records import Records, check_folder, progress_bar, read_summary, say
+from framecast.train.records import Records, progress_bar, read_summary, say
 from framecast.train.rng import (
     EVALUATION,
     TRAINING,
@@ -47,12 +48,13 @@ from framecast.train.rng import (
     rng_untouched,
     seed_everything,
 )
-from framecast.train.signals import Requeue, StopRequests
+from framecast.train.signals import Interrupted, Requeue, StopRequests
 from framecast.train.step import OptimizerStep, StepResult, Weighted
 from framecast.train.task import Task, product
 from framecast.writing import fill_folder, recover_folder
 
 SaveModel = Callable[[nn.Module, Path, dict[str, Any]], object]
+SKIPS_IN_A_ROW = 50  # with nonfinite=skip: so many are no accident, the run is lost
 
 
 def train(
@@ -69,15 +71,17 @@ def train(
     resume: "auto" goes on where the run folder stops or starts a new run, "never" refuses a folder with a
     run, "must" refuses one without. save_model(model, folder, card) writes run_dir/model, by default
     `framecast.checkpoints.save`. Raises ValueError for what the recipe, the folder or the numbers get wrong,
-    OSError when the disk does not take a checkpoint, and `Requeue` (exit code 75) after a signal.
+    OSError when the disk does not take a checkpoint or another process trains in this folder; `Requeue` (exit
+    code 75) after a signal and `Interrupted` (130) after Ctrl-C, both when the run is saved.
     """
     folder = Path(run_dir)
+    check_selection(recipe, task)
     with (
         distributed.start_world(device) as world,
         StopRequests() as stop,
         deterministic_algorithms(recipe.deterministic),
+        hold_folder(folder, world),
     ):
-        check_folder(folder, world)
         checkpoints = Checkpoints(folder / "checkpoints", world, keep_last=recipe.keep_last)
         if resume == "never" and checkpoints.steps():
             raise FileExistsError(f"{folder} already holds a run; name another folder, or resume it")
@@ -89,6 +93,17 @@ def train(
             if newest is not None:
                 trainer.resume(newest)
             return trainer.run(stop)
+
+
+def check_selection(recipe: Recipe, task: Task) -> None:
+    """ValueError if the metric that chooses the weights will not be measured, as far as that is known."""
+    if recipe.select is None:
+        return
+    if task.eval_data is None:
+        raise ValueError(f"select={recipe.select} needs evaluation data, the task has none; set select=null")
+    names = getattr(task, "metric_names", None)
+    if names is not None:
+        check_metric(recipe.select, names)
 
 
 class Trainer:
@@ -109,10 +124,6 @@ class Trainer:
         self.plan = BatchPlan(len(task.train_data), recipe.batch_size, recipe.seed)
         self.total = recipe.total_steps(self.plan.steps_per_epoch)
         self.progress = Progress()
-        if recipe.select and task.eval_data is None:
-            raise ValueError(
-                f"select={recipe.select} needs evaluation data, the task has none; set select=null"
-            )
         if recipe.batch_size < world.size and world.is_main:
             warnings.warn(
                 f"batch_size {recipe.batch_size} is the whole batch of a step and leaves some of "
@@ -189,7 +200,15 @@ class Trainer:
             while progress.step < self.total:
                 lr = self._set_learning_rate()
                 name = f"step {progress.step + 1} (epoch {self.epoch + 1})"
-                result = self.take_step(next(batches), stop=bool(stop.received), name=name)
+                may_skip = progress.skipped_in_a_row + 1 < SKIPS_IN_A_ROW
+                if not may_skip:
+                    name += f", like the {progress.skipped_in_a_row} before it"
+                result = self.take_step(
+                    next(batches),
+                    stop=bool(stop.received),
+                    name=name,
+                    may_skip=may_skip,
+                )
                 progress.step += 1
                 progress.seconds = time.perf_counter() - started
                 self._log(result, lr)
@@ -199,12 +218,7 @@ class Trainer:
                 if result.stop or self._due(recipe.save_every, recipe.save_every_steps):
                     self._save_checkpoint()
                 if result.stop and progress.step < self.total:
-                    stopped = Requeue(
-                        f"stopped by a signal after step {progress.step} of {self.total}, saved in "
-                        f"{self.folder}; start the same command again to go on"
-                    )
-                    say(self.world, str(stopped))
-                    raise stopped
+                    self._leave(stop)
         return self._finish()
 
     @property
@@ -249,11 +263,13 @@ class Trainer:
         progress = self.progress
         if result.skipped:
             progress.skipped += 1
+            progress.skipped_in_a_row += 1
             say(
                 self.world,
                 f"step {progress.step} skipped: loss {result.values['loss']:.4g} or gradient not finite",
             )
         else:
+            progress.skipped_in_a_row = 0
             progress.add(result.values)
         if progress.step % self.recipe.log_every == 0 or progress.step == self.total:
             row = {"epoch": self.plan.epoch_of(progress.step - 1) + 1, "lr": lr, **progress.take_means()}
@@ -261,6 +277,18 @@ class Trainer:
             self.records.log("train", progress.step, row)
 
     # ------------------------------------------------------------------ between steps
+
+    def _leave(self, stop: StopRequests) -> NoReturn:
+        """After the checkpoint: tell how far the run is, and raise on all processes what ends it."""
+        signals = {name for name in gather_objects(stop.received, self.world) if name}
+        kind = Interrupted if signals == {"SIGINT"} else Requeue
+        by = "Ctrl-C" if kind is Interrupted else "a signal"
+        stopped = kind(
+            f"stopped by {by} after step {self.progress.step} of {self.total}, saved in {self.folder}; start "
+            "the same command again to go on"
+        )
+        say(self.world, str(stopped))
+        raise stopped
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self.averages.applied_to(self.model) if self.averages else nullcontext()

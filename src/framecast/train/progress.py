@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ class Progress:
 
     step: int = 0  # optimiser steps taken, skipped ones included
     skipped: int = 0  # steps left out because loss or gradient was not finite
+    skipped_in_a_row: int = 0  # until now
     best: dict[str, Any] | None = None  # {"step", "epoch", "metrics"} of the kept weights
     last: dict[str, Any] | None = None  # the same of the newest evaluation
     sums: dict[str, float] = field(default_factory=dict)  # since the last line of the log
@@ -34,11 +36,7 @@ class Progress:
 
     def improves(self, metrics: dict[str, float], select: str, mode: Literal["max", "min"]) -> bool:
         """Whether these metrics are the best so far; ValueError for a metric that is not there."""
-        if select not in metrics:
-            raise ValueError(
-                f"select={select!r} is no metric of this task{did_you_mean(select, metrics)}; it measures "
-                f"{', '.join(metrics)}"
-            )
+        check_metric(select, metrics)
         if self.best is None or math.isnan(self.best["metrics"][select]):
             return True
         sign = 1 if mode == "max" else -1
@@ -46,3 +44,13 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def check_metric(select: str, names: Iterable[str]) -> None:
+    """ValueError if `select` is none of the metrics' names."""
+    names = list(names)
+    if select not in names:
+        raise ValueError(
+            f"select={select!r} is no metric of this task{did_you_mean(select, names)}; it measures "
+            f"{', '.join(names)}"
+        )

@@ -26,6 +26,8 @@ class RecognitionDataSettings(DataSettings):
     )  # of a clip that an image model reads; clip models say it themselves
     sampling: str = "sparse"  # rule of `framecast.data.clip_sampling`
     stride: int = Field(16, ge=1)  # source frames between those of a clip, for the dense samplings
+    fps: float | None = Field(None, gt=0)  # rate at which training counts frames, None = that of the file
+    channels: Literal["rgb", "bgr"] = "rgb"  # bgr: TimeSformer on Something-Something
     protocol: str | None = None  # evaluation views by name, None = one centre view
 
 
@@ -41,7 +43,6 @@ class RecognitionAugmentSettings(Settings):
     color_jitter: float = Field(0.0, ge=0)
     erasing: float = Field(0.0, ge=0, le=1)  # probability of a random rectangle of noise
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    channels: Literal["rgb", "bgr"] = "rgb"
     augment_first: bool = False  # RandAugment before the crop, as VideoMamba does
     mixup: float = Field(0.0, ge=0)  # alpha of the beta distribution, 0 = off
     cutmix: float = Field(0.0, ge=0)

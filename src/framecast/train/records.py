@@ -24,18 +24,6 @@ from framecast.train.recipe import Recipe
 from framecast.writing import write_file
 
 
-def check_folder(folder: Path, world: World) -> None:
-    """Make the run folder; OSError if it cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if world.is_main:
-            (folder / ".writable").touch()
-            (folder / ".writable").unlink()
-    except OSError as error:
-        reason = f"cannot write into the run folder {folder} ({error.strerror}); choose another"
-        raise type(error)(error.errno, reason) from None
-
-
 class Records:
     """The files of a run folder beside its checkpoints; does nothing on ranks other than 0."""
 

@@ -61,11 +61,11 @@ class OptimizerStep:
         self.model, self.wrapped = model, wrapped
         self.optimizer, self.averages = optimizer, averages
 
-    def __call__(self, micro_batches: list[Weighted], *, stop: bool, name: str) -> StepResult:
+    def __call__(self, micro_batches: list[Weighted], *, stop: bool, name: str, may_skip: bool) -> StepResult:
         """Take the step called `name` in messages; `stop` tells the others that this process was signalled.
 
         Raises NonFiniteError on all processes when the loss or the gradient is not finite and the recipe
-        does not say to skip such steps.
+        does not say to skip such steps, or too many were skipped before (not may_skip).
         """
         generators = rng_state()
         statistics = running_statistics(self.model) if self.recipe.nonfinite == "skip" else []
@@ -76,7 +76,7 @@ class OptimizerStep:
         values, stop = self._agree(values, stop)
         values["grad_norm"] = norm.item()
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
-            if self.recipe.nonfinite == "stop":
+            if self.recipe.nonfinite == "stop" or not may_skip:
                 raise NonFiniteError(self._explain(micro_batches, generators, values, name))
             self.optimizer.zero_grad(set_to_none=True)
             for buffer, former in zip(statistics, kept, strict=True):
@@ -133,10 +133,11 @@ class OptimizerStep:
         everywhere = gather_objects(here, self.world)
         cause = next((text for text in everywhere if text), None) or find_nonfinite_gradient(self.model)
         cause = cause or "it did not happen again when the step was repeated, which points to the hardware"
+        advice = "lower optim.lr or set clip_norm"
+        advice += ", or set nonfinite=skip" if self.recipe.nonfinite == "stop" else ""
         return (
             f"{name}: loss {values['loss']:.4g}, gradient norm {values['grad_norm']:.4g}: {cause}. The "
-            "weights were not changed and the last checkpoint is good; lower optim.lr, set clip_norm, or set "
-            "nonfinite=skip"
+            f"weights were not changed and the last checkpoint is good; {advice}"
         )
 
 

@@ -21,6 +21,8 @@ class Task(Protocol):
 
     The model may be wrapped for several processes: call it, `model(...)`, rather than one of its other
     methods. Randomness in `train_data[i]` may use python, numpy or torch: it is seeded per sample.
+    Optional: `product(model)`, see below, and `metric_names`, what `evaluate` will give, so that a mistyped
+    `select` is told before the training.
     """
 
     @property

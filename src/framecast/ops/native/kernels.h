@@ -57,6 +57,7 @@ struct Rows {
 };
 
 constexpr int64_t SCAN_STEPS = 48;  // of a chunk: from one kept state to the next
+constexpr int64_t SCAN_SLAB = 96;   // channels that share one set of sums over channels
 
 // A selective scan of one direction, or of two of which the second walks from the end, and its gradients.
 // Tensors without a Rows are unbroken; those that may be null say so.
@@ -96,6 +97,15 @@ struct Kernels {
   void (*convolve)(const Convolution&, int64_t item, int64_t first, int64_t last, float* scratch);
   void (*convolve_backward)(const Convolution&, int64_t item, int64_t first, int64_t last, float* sums,
                             float* scratch);
+  // An item of a scan is a block of `wide` vectors of channels; of its gradients, a slab of channels.
+  int64_t lanes;
+  int64_t (*scan_items)(const Scan&, int64_t wide);
+  int64_t (*scan_scratch)(const Scan&, int64_t wide);
+  void (*scan)(const Scan&, int64_t wide, int64_t item, float* scratch);
+  int64_t (*scan_backward_items)(const Scan&);
+  int64_t (*scan_backward_scratch)(const Scan&);
+  void (*scan_backward)(const Scan&, int64_t item, float* scratch);
+  void (*exponentials)(const float* x, float* out, int64_t number);
 };
 
 #define FRAMECAST_DECLARE(set)                                                     \
@@ -107,7 +117,14 @@ struct Kernels {
   int64_t convolution_scratch(const Convolution&);                                 \
   void convolve(const Convolution&, int64_t, int64_t, int64_t, float*);            \
   void convolve_backward(const Convolution&, int64_t, int64_t, int64_t, float*, float*); \
-  extern const int64_t panel;                                                      \
+  int64_t scan_items(const Scan&, int64_t);                                        \
+  int64_t scan_scratch(const Scan&, int64_t);                                      \
+  void scan(const Scan&, int64_t, int64_t, float*);                                \
+  int64_t scan_backward_items(const Scan&);                                        \
+  int64_t scan_backward_scratch(const Scan&);                                      \
+  void scan_backward(const Scan&, int64_t, float*);                                \
+  void exponentials(const float*, float*, int64_t);                                \
+  extern const int64_t panel, lanes;                                               \
   }
 
 FRAMECAST_DECLARE(portable)

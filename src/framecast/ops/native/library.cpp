@@ -22,7 +22,9 @@ enum Status : int { DONE = 0, OUT_OF_RANGE = 1, OUT_OF_MEMORY = 2 };
 #define FRAMECAST_KERNELS(set)                                                                     \
   Kernels {                                                                                        \
     #set, set::panel, set::attention_scratch, set::linear_scratch, set::attend, set::linear,       \
-        set::convolution_scratch, set::convolve, set::convolve_backward                            \
+        set::convolution_scratch, set::convolve, set::convolve_backward, set::lanes, set::scan_items, \
+        set::scan_scratch, set::scan, set::scan_backward_items, set::scan_backward_scratch,        \
+        set::scan_backward, set::exponentials                                                      \
   }
 
 // Best first.
@@ -109,6 +111,10 @@ std::unique_ptr<float[], Release> rows_of_taps(const Convolution& k, const float
         packed[(d * k.taps + tap) * k.channels + c] = weight[(d * k.channels + c) * k.taps + from];
     }
   return packed;
+}
+
+double state_updates(const Scan& s) {
+  return static_cast<double>(s.directions * s.videos * s.steps) * static_cast<double>(s.channels * s.states);
 }
 
 bool inside(int64_t first, int64_t count, int64_t step, int64_t rows) {
@@ -269,6 +275,35 @@ int framecast_causal_conv1d_backward(const float* x, int64_t x_item, int64_t x_r
   return DONE;
 } catch (const std::bad_alloc&) {
   return OUT_OF_MEMORY;
+}
+
+int framecast_selective_scan(const Scan* scan, int64_t threads) try {
+  const Kernels& k = *kernels;
+  threads = worthwhile(threads, 20.0 * state_updates(*scan));
+  // Wide blocks read whole cache lines of few pages; with many threads they must be narrower to be shared.
+  int64_t wide = 128 / k.lanes;
+  while (threads > 1 && wide > 1 && k.scan_items(*scan, wide) < 4 * threads) wide /= 2;
+  share(k.scan_items(*scan, wide), threads, k.scan_scratch(*scan, wide),
+        [&](int64_t item, float* memory) { k.scan(*scan, wide, item, memory); });
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
+}
+
+int framecast_selective_scan_backward(const Scan* scan, int64_t threads) try {
+  const Kernels& k = *kernels;
+  threads = worthwhile(threads, 60.0 * state_updates(*scan));
+  share(k.scan_backward_items(*scan), threads, k.scan_backward_scratch(*scan),
+        [&](int64_t item, float* memory) { k.scan_backward(*scan, item, memory); });
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
+}
+
+// 2^x of `number` numbers, `rounds` times over: the least that a scan with as many states can take.
+int framecast_exponentials(const float* x, float* out, int64_t number, int64_t rounds, int64_t) {
+  for (int64_t round = 0; round < rounds; ++round) kernels->exponentials(x, out, number);
+  return DONE;
 }
 
 }  // extern "C"

@@ -17,7 +17,7 @@ constexpr int GROUP = 4;  // states that share the registers
 #else
 constexpr int GROUP = 2;
 #endif
-constexpr float LOG2_E = 1.44269502f, LOG2_E_REST = 1.92596299e-8f;
+constexpr float LOG2_E = 1.44269502f, LOG2_E_REST = 1.92596299e-8f, LN_2 = 0.693147181f;
 
 // While it lives, numbers too small for the normal format become zero: states that fade away would otherwise
 // cost a hundred cycles each on some processors.
@@ -116,11 +116,13 @@ inline Vector power(Vector x) {
   return raise(shifted, x - (shifted - ROUNDER));
 }
 
-// 1 / (1 + e^-x), absolute error below 1e-7.
-inline Vector sigmoid(Vector x) {
+// 1 / (1 + e^-x), absolute error below 1e-7, and what it lacks to 1, not by subtraction.
+inline Vector sigmoid(Vector x, Vector* rest = nullptr) {
   x = clamped(x, -87.0f, 87.0f);
   const Vector shifted = ROUNDER - x * LOG2_E, k = shifted - ROUNDER;
-  return reciprocal(1.0f + raise(shifted, -x * LOG2_E - k));
+  const Vector e = raise(shifted, -x * LOG2_E - k), s = reciprocal(1.0f + e);
+  if (rest) *rest = e * s;
+  return s;
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + w), w = e^-|x|; relative error below 2e-7. For w to be that exact where it
@@ -147,16 +149,84 @@ inline Vector weight(const float* at, int64_t state) {
   return FIXED ? load(at + state * LANES) : all(at[state]);
 }
 
-inline const float* from(const framecast::Rows& x, int64_t direction, int64_t video) {
-  return x.at + direction * x.direction + video * x.video;
-}
+// Rows that come next, to be fetched into cache on the way.
+struct Ahead {
+  const float* at;
+  int64_t row;
+};
 
-inline bool backwards(const Scan& s, int64_t direction) { return direction ? true : s.reverse; }
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+};
+
+inline bool any_beyond(Vector x, float most) {
+  bool found = false;
+  for (int i = 0; i < LANES; ++i) found |= !(x[i] < most);  // NaN is beyond
+  return found;
+}
 
 // (channels, states) -> (states, LANES), times `scale`; zeros where there is no channel.
 inline void by_lane(const float* matrix, int64_t states, int64_t count, float scale, float* to) {
   for (int64_t n = 0; n < states; ++n)
     for (int64_t c = 0; c < LANES; ++c) to[n * LANES + c] = c < count ? scale * matrix[c * states + n] : 0.0f;
 }
+
+// Where one vector of channels of one direction lies in the tensors. Steps are counted as they are walked: from the
+// end, if the direction does so.
+struct Lane {
+  const Scan* scan;
+  int64_t direction, video, channel, count;  // first channel, number of channels
+
+  bool backwards() const { return direction || scan->reverse; }
+  int64_t sign() const { return backwards() ? -1 : 1; }
+  int64_t row(int64_t step) const { return backwards() ? scan->steps - 1 - step : step; }
+
+  const float* at(const framecast::Rows& x, int64_t step) const {
+    return x.at + direction * x.direction + video * x.video + row(step) * x.row + channel;
+  }
+  const float* at_shared(const framecast::Rows& x, int64_t step) const {  // of both directions
+    return x.at + video * x.video + row(step) * x.row + channel;
+  }
+  float* out(float* x, int64_t step) const {
+    return x + ((direction * scan->videos + video) * scan->steps + row(step)) * scan->channels + channel;
+  }
+  float* out_shared(float* x, int64_t step) const {
+    return x + (video * scan->steps + row(step)) * scan->channels + channel;
+  }
+  const float* weights(const framecast::Rows& x, int64_t group_row, int64_t step) const {
+    const int64_t group = channel / (scan->channels / scan->groups);
+    return x.at + direction * x.direction + video * x.video + row(step) * x.row + group * group_row;
+  }
+  int64_t state() const {  // where this vector's begin in (directions, videos, channels, states)
+    return ((direction * scan->videos + video) * scan->channels + channel) * scan->states;
+  }
+  float* kept(int64_t chunk) const {
+    const int64_t chunks = (scan->steps + STEPS - 1) / STEPS;
+    const int64_t before = (direction * scan->videos + video) * chunks + chunk;
+    return scan->kept + before * scan->states * scan->channels + channel;
+  }
+  Vector parameter(const float* x) const {  // of (directions, channels), zeros without
+    return x ? load_first(x + direction * scan->channels + channel, count) : Vector{};
+  }
+  // A log2(e) and fixed B and C by lane; gives the largest |A| log2(e) of each lane.
+  Vector load_weights(float* A, float* B, float* C) const {
+    const int64_t states = scan->states, first = (direction * scan->channels + channel) * states;
+    by_lane(scan->A + first, states, count, LOG2_E, A);
+    if (scan->fixed_B) by_lane(scan->B.at + first, states, count, 1.0f, B);
+    if (scan->fixed_C) by_lane(scan->C.at + first, states, count, 1.0f, C);
+    Vector steepest{};
+    for (int64_t n = 0; n < states; ++n) {
+      const Vector a = load(A + n * LANES);
+      steepest = larger(larger(a, -a), steepest);
+    }
+    return steepest;
+  }
+  // (states, LANES) -> (channels, states), the other way of by_lane.
+  void by_channel(const float* from, float scale, float* to) const {
+    for (int64_t n = 0; n < scan->states; ++n)
+      for (int64_t c = 0; c < count; ++c) to[c * scan->states + n] = scale * from[n * LANES + c];
+  }
+};
 
 }  // namespace

@@ -9,13 +9,7 @@
 
 namespace {
 
-constexpr int WIDEST = 32;  // vectors of a block at most
-
-// Rows that come next, to be fetched into cache on the way.
-struct Ahead {
-  const float* at;
-  int64_t row;
-};
+constexpr int WIDEST = 128 / LANES;  // vectors of a block at most
 
 // y += C h over the states n .. n + S - 1, with h = 2^(t A) h + (t u) B.
 template <int S, bool FIXED_B, bool FIXED_C, bool WILD>
@@ -61,108 +55,81 @@ Recur recur_for(const Scan& s, bool wild) {
   return KINDS[s.fixed_B != 0][s.fixed_C != 0][wild];
 }
 
-// One vector of channels of one direction, walked chunk by chunk.
+// One vector of channels of one direction, chunk by chunk.
 struct Walker {
-  const Scan* scan;
-  int64_t direction, video, channel, count;  // first channel and number of channels
-  float *t, *tu, *y;                         // (STEPS, LANES)
-  float *A, *state, *B, *C;                  // (states, LANES); B and C if they are fixed
-  Vector steepest;                           // |A| of its states
+  Lane lane;
+  float *t, *tu, *y;         // (STEPS, LANES)
+  float *A, *state, *B, *C;  // (states, LANES); B and C if they are fixed
+  Vector steepest;
 
   static int64_t scratch(int64_t states) { return (3 * STEPS + 4 * states) * LANES; }
 
   void begin(float* memory) {
-    const Scan& s = *scan;
-    const int64_t size = s.states * LANES, first = direction * s.channels + channel;
+    const Scan& s = *lane.scan;
+    const int64_t size = s.states * LANES;
     t = memory, tu = t + STEPS * LANES, y = tu + STEPS * LANES;
     A = y + STEPS * LANES, state = A + size, B = state + size, C = B + size;
-    by_lane(s.A + first * s.states, s.states, count, LOG2_E, A);
-    steepest = Vector{};
-    for (int64_t n = 0; n < s.states; ++n) steepest = larger(larger(load(A + n * LANES), -load(A + n * LANES)), steepest);
-    if (s.fixed_B) by_lane(s.B.at + direction * s.B.direction + channel * s.states, s.states, count, 1.0f, B);
-    if (s.fixed_C) by_lane(s.C.at + direction * s.C.direction + channel * s.states, s.states, count, 1.0f, C);
+    steepest = lane.load_weights(A, B, C);
     if (s.initial)
-      by_lane(s.initial + ((direction * s.videos + video) * s.channels + channel) * s.states, s.states, count, 1.0f, state);
+      by_lane(s.initial + lane.state(), s.states, lane.count, 1.0f, state);
     else
       for (int64_t i = 0; i < size; ++i) state[i] = 0.0f;
   }
 
-  // Steps first .. first + steps - 1 in walking order.
-  void run(int64_t first, int64_t steps, int64_t next, int64_t next_channel) {
-    const Scan& s = *scan;
-    const bool back = backwards(s, direction);
-    const int64_t row = back ? s.steps - 1 - first : first, sign = back ? -1 : 1;
-    if (s.kept) keep(first / STEPS);
-    const bool wild = prepare(row, sign, steps);
-    const int64_t group = channel / (s.channels / s.groups);
-    const float* b = s.fixed_B ? B : from(s.B, direction, video) + row * s.B.row + group * s.B_group;
-    const float* c = s.fixed_C ? C : from(s.C, direction, video) + row * s.C.row + group * s.C_group;
-    const int64_t next_row = back ? s.steps - 1 - next : next;
-    const Ahead ahead[4] = {{from(s.u, direction, video) + next_row * s.u.row + next_channel, sign * s.u.row},
-                            {from(s.delta, direction, video) + next_row * s.delta.row + next_channel, sign * s.delta.row},
-                            {from(s.z, 0, video) + next_row * s.z.row + next_channel, sign * s.z.row},
-                            {s.out + (video * s.steps + next_row) * s.channels + next_channel, sign * s.channels}};
-    recur_for(s, wild)(t, tu, y, steps, A, state, s.states, b, s.fixed_B ? 0 : sign * s.B.row, c,
-                       s.fixed_C ? 0 : sign * s.C.row, ahead);
-    finish(row, sign, steps);
+  // Steps first .. first + steps - 1; `next` and `next_first` tell what comes after them.
+  void run(int64_t first, int64_t steps, const Lane& next, int64_t next_first) {
+    const Scan& s = *lane.scan;
+    if (s.kept)
+      for (int64_t n = 0; n < s.states; ++n)
+        store_first(lane.kept(first / STEPS) + n * s.channels, load(state + n * LANES), lane.count);
+    const bool wild = prepare(first, steps);
+    const Ahead ahead[4] = {{next.at(s.u, next_first), next.sign() * s.u.row},
+                            {next.at(s.delta, next_first), next.sign() * s.delta.row},
+                            {next.at_shared(s.z, next_first), next.sign() * s.z.row},
+                            {next.out_shared(s.out, next_first), next.sign() * s.channels}};
+    recur_for(s, wild)(t, tu, y, steps, A, state, s.states,
+                       s.fixed_B ? B : lane.weights(s.B, s.B_group, first), s.fixed_B ? 0 : lane.sign() * s.B.row,
+                       s.fixed_C ? C : lane.weights(s.C, s.C_group, first), s.fixed_C ? 0 : lane.sign() * s.C.row,
+                       ahead);
+    finish(first, steps);
   }
 
-  void keep(int64_t chunk) const {
-    const Scan& s = *scan;
-    const int64_t chunks = (s.steps + STEPS - 1) / STEPS;
-    float* to = s.kept + ((direction * s.videos + video) * chunks + chunk) * s.states * s.channels + channel;
-    for (int64_t n = 0; n < s.states; ++n) store_first(to + n * s.channels, load(state + n * LANES), count);
-  }
-
-  // t and t u; whether any exponent t A is too large for the plain power.
-  bool prepare(int64_t row, int64_t sign, int64_t steps) {
-    const Scan& s = *scan;
-    const float* u = from(s.u, direction, video) + row * s.u.row + channel;
-    const float* delta = from(s.delta, direction, video) + row * s.delta.row + channel;
-    const int64_t parameter = direction * s.channels + channel;
-    const Vector bias = s.delta_bias ? load_first(s.delta_bias + parameter, count) : Vector{};
+  // t, t u and zeros for the sums; whether any exponent t A is too large for the plain power.
+  bool prepare(int64_t first, int64_t steps) const {
+    const Scan& s = *lane.scan;
+    const float *u = lane.at(s.u, first), *delta = lane.at(s.delta, first);
+    const Vector bias = lane.parameter(s.delta_bias);
     Vector longest{};
-    for (int64_t l = 0; l < steps; ++l, u += sign * s.u.row, delta += sign * s.delta.row) {
-      const Vector input = load_first(u, count);
-      Vector time = load_first(delta, count) + bias;
+    for (int64_t l = 0; l < steps; ++l) {
+      Vector time = load_first(delta, lane.count) + bias;
       if (s.softplus) time = softplus(time);
       store(t + l * LANES, time);
-      store(tu + l * LANES, time * input);
+      store(tu + l * LANES, time * load_first(u, lane.count));
       store(y + l * LANES, Vector{});
       longest = larger(larger(time, -time), longest);
+      u += lane.sign() * s.u.row, delta += lane.sign() * s.delta.row;
     }
-    const Vector reach = longest * steepest;
-    bool wild = false;
-    for (int i = 0; i < LANES; ++i) wild |= !(reach[i] < 126.0f);
-    return wild;
+    return any_beyond(longest * steepest, 126.0f);
   }
 
-  // The answers of two directions add up; the last direction applies the gate.
-  void finish(int64_t row, int64_t sign, int64_t steps) const {
-    const Scan& s = *scan;
-    float* out = s.out + (video * s.steps + row) * s.channels + channel;
-    const bool add = direction > 0, gate = s.z.at && direction == s.directions - 1;
-    const float* z = gate ? from(s.z, 0, video) + row * s.z.row + channel : nullptr;
-    const float* u = from(s.u, direction, video) + row * s.u.row + channel;
-    const Vector skip = s.D ? load_first(s.D + direction * s.channels + channel, count) : Vector{};
-    for (int64_t l = 0; l < steps; ++l, out += sign * s.channels, u += sign * s.u.row) {
+  // D u; the answers of two directions add up; the last direction applies the gate.
+  void finish(int64_t first, int64_t steps) const {
+    const Scan& s = *lane.scan;
+    const bool gate = s.z.at && lane.direction == s.directions - 1;
+    const float *u = lane.at(s.u, first), *z = lane.at_shared(s.z, first);
+    float* out = lane.out_shared(s.out, first);
+    const Vector skip = lane.parameter(s.D);
+    for (int64_t l = 0; l < steps; ++l) {
       Vector sum = load(y + l * LANES);
-      if (s.D) sum += skip * load_first(u, count);
-      if (add) sum += load_first(out, count);
+      if (s.D) sum += skip * load_first(u, lane.count);
+      if (lane.direction) sum += load_first(out, lane.count);
       if (gate) {
-        const Vector logit = load_first(z, count);
+        const Vector logit = load_first(z, lane.count);
         sum *= logit * sigmoid(logit);
-        z += sign * s.z.row;
       }
-      store_first(out, sum, count);
+      store_first(out, sum, lane.count);
+      u += lane.sign() * s.u.row, z += lane.sign() * s.z.row, out += lane.sign() * s.channels;
     }
-  }
-
-  void end() const {
-    const Scan& s = *scan;
-    float* to = s.last + ((direction * s.videos + video) * s.channels + channel) * s.states;
-    for (int64_t n = 0; n < s.states; ++n)
-      for (int64_t c = 0; c < count; ++c) to[c * s.states + n] = state[n * LANES + c];
   }
 };
 
@@ -174,6 +141,8 @@ int64_t blocks_of_group(const Scan& s, int64_t wide) {
 }  // namespace
 
 namespace framecast::FRAMECAST_SET {
+
+extern const int64_t lanes = LANES;
 
 int64_t scan_items(const Scan& s, int64_t wide) { return s.videos * s.groups * blocks_of_group(s, wide); }
 
@@ -189,18 +158,16 @@ void scan(const Scan& s, int64_t wide, int64_t item, float* scratch) {
     int number = 0;
     for (int64_t channel = first; channel < group_channels && number < wide; channel += LANES, ++number) {
       const int64_t count = group_channels - channel < LANES ? group_channels - channel : LANES;
-      walkers[number].scan = &s, walkers[number].direction = direction, walkers[number].video = video;
-      walkers[number].channel = group * group_channels + channel, walkers[number].count = count;
+      walkers[number].lane = {&s, direction, video, group * group_channels + channel, count};
       walkers[number].begin(scratch + number * Walker::scratch(s.states));
     }
-    for (int64_t l = 0; l < s.steps; l += STEPS)
+    for (int64_t first = 0; first < s.steps; first += STEPS)
       for (int i = 0; i < number; ++i) {
-        const bool end = i + PF >= number;
-        const int64_t next = end ? l + STEPS : l;
-        walkers[i].run(l, s.steps - l < STEPS ? s.steps - l : STEPS, next < s.steps ? next : l,
-                       walkers[end ? (i + PF-number)%number : i + PF].channel);
+        const bool last = i + 1 == number;
+        const int64_t next = last && first + STEPS < s.steps ? first + STEPS : first;
+        walkers[i].run(first, s.steps - first < STEPS ? s.steps - first : STEPS, walkers[last ? 0 : i + 1].lane, next);
       }
-    for (int i = 0; i < number; ++i) walkers[i].end();
+    for (int i = 0; i < number; ++i) walkers[i].lane.by_channel(walkers[i].state, 1.0f, s.last + walkers[i].lane.state());
   }
 }
 
