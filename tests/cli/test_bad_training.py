@@ -225,7 +225,7 @@ def _(w: World, here: Path) -> Command:
     return train(w, "--set", "epochs=3")
 
 
-@bad("metric that is not measured", r"select='f1@51' is no metric.*did you mean 'f1@\d\d'", leaves="run")
+@bad("metric that is not measured", r"select='f1@51' is no metric.*did you mean 'f1@\d\d'")
 def _(w: World, here: Path) -> Command:
     return train(w, "--set", "select=f1@51")
 

@@ -15,7 +15,7 @@ import pytest
 from small_world import TINY_RUN, World, framecast
 
 from framecast.cli import explain, run
-from framecast.train.signals import Requeue
+from framecast.train.signals import Interrupted, Requeue
 
 COMMAND = [sys.executable, "-m", "framecast"]
 
@@ -30,6 +30,7 @@ def test_version_help_and_exit_codes(here: Path) -> None:
     text = framecast("--help").out
     assert "Exit codes: 0 done; 1 failed" in " ".join(text.split())
     assert "75 stopped by a signal" in " ".join(text.split())
+    assert "130 stopped by Ctrl-C" in " ".join(text.split())
     bare = framecast()
     assert bare.code == 2
     assert "Usage" in bare.out + bare.err
@@ -103,6 +104,12 @@ def test_requeue_ends_with_75(monkeypatch: pytest.MonkeyPatch) -> None:
     raising(monkeypatch, Requeue("stopped by a signal after step 3, saved"))
     done = framecast("doctor")
     assert (done.code, done.err) == (75, "")
+
+
+def test_a_saved_run_that_was_interrupted_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, Interrupted("stopped by Ctrl-C after step 3, saved"))
+    done = framecast("doctor")
+    assert (done.code, done.err) == (130, "")
 
 
 def test_the_keyboard_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:

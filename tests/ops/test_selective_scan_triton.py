@@ -113,6 +113,7 @@ def errors() -> dict[str, dict[str, float]]:
 
 
 @needs_triton
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_equal_the_reference_with_gradients(errors: dict[str, dict[str, float]], name: str) -> None:
     case, found = CASES[name], errors[name]

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from framecast.train import loop
-from framecast.train.distributed import start_world
+from framecast.train.distributed import World, start_world
+from framecast.train.lock import hold_folder
 from framecast.train.records import read_metrics, read_summary
 
 from .test_resume import SCRIPT, assert_same_run, wait_for_rows
@@ -70,11 +71,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         job(f"{parallel}/stop", parallel=parallel, task={"bad_video": 3})
         job(f"{parallel}/skip", parallel=parallel, nonfinite="skip", nan=[1, 2])
     job("idle", batch_size=1, epochs=1)
+    job("held")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(SCRIPT), json.dumps(jobs)], env=env, capture_output=True, text=True, timeout=250
-    )
+    with hold_folder(folder / "held", World(0, 1, torch.device("cpu"))):
+        done = subprocess.run(
+            [*command, str(SCRIPT), json.dumps(jobs)], env=env, capture_output=True, text=True, timeout=250
+        )
     assert done.returncode == 0, done.stderr
     return folder, done.stderr
 
@@ -149,9 +152,18 @@ def test_more_processes_than_samples_in_a_batch_are_pointed_out(trained: tuple[P
     assert errors(trained[0] / "idle") == []
 
 
+def test_a_folder_of_another_run_is_refused_by_all_processes(trained: tuple[Path, str]) -> None:
+    told = errors(trained[0] / "held")
+    assert len(told) == 2
+    assert told[0] == told[1]
+    assert f"held is in use by another run ({socket.gethostname()}, process {os.getpid()}" in told[0]
+    assert sorted(path.name for path in (trained[0] / "held").iterdir()) == ["error-0.txt", "error-1.txt"]
+
+
 LAST_SUM = """
 import torch, torch.distributed as dist
-from framecast.train.distributed import start_world
+from framecast.train.distributed import World, start_world
+from framecast.train.lock import hold_folder
 with start_world("cpu"):
     kept = dist.group.WORLD  # as FSDP's caches keep it
     for _ in range(20):
@@ -179,7 +191,10 @@ def test_processes_end_quietly_right_after_their_last_sum() -> None:
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_slurm_task_stops_all_at_the_same_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "code", "by"), [("SIGUSR1", 75, "a signal"), ("SIGINT", 130, "Ctrl-C")])
+def test_a_signal_to_one_slurm_task_stops_all_at_the_same_step(
+    tmp_path: Path, name: str, code: int, by: str
+) -> None:
     jobs = [{"run": str(tmp_path), "changes": CHANGES | {"epochs": 500}, "slow": 0.01}]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -196,11 +211,11 @@ def test_a_signal_to_one_slurm_task_stops_all_at_the_same_step(tmp_path: Path) -
         env = {**os.environ, **place, "OMP_NUM_THREADS": "1"}
         started.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
     wait_for_rows(tmp_path, 3)
-    started[1].send_signal(signal.SIGUSR1)
+    started[1].send_signal(getattr(signal, name))
     told = [process.communicate(timeout=100)[1] for process in started]
-    assert [process.returncode for process in started] == [75, 75]
+    assert [process.returncode for process in started] == [code, code]
     step = int((tmp_path / "checkpoints" / "latest").read_text()[5:])
-    assert f"stopped by a signal after step {step} of 2000" in told[0]
+    assert f"stopped by {by} after step {step} of 2000" in told[0]
     assert len(list((tmp_path / "checkpoints" / f"step-{step:06d}").glob("rng-*.pt"))) == 2
 
 

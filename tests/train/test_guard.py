@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from framecast.train import loop
 from framecast.train.guard import NonFiniteError
 from framecast.train.loop import train
 from framecast.train.records import read_metrics
@@ -81,6 +82,29 @@ def test_a_loss_that_is_not_finite_by_itself(tmp_path: Path) -> None:
         train(tiny_recipe(), Task(), tmp_path, save_model=save_tiny)
 
 
+class NeverFinite(TinyTask):
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
+        loss, parts = super().loss(model, batch)
+        return loss * float("nan"), parts
+
+
+def test_a_run_that_only_skips_is_stopped(tmp_path: Path) -> None:
+    """Counted over a resume too: 30 steps are skipped before it, the 50th in a row is one too many."""
+    recipe = tiny_recipe(nonfinite="skip", epochs=None, steps=30)
+    assert train(recipe, NeverFinite(), tmp_path, save_model=save_tiny)["skipped_steps"] == 30
+    message = r"step 50 \(epoch 17\), like the 49 before it: loss nan.*; lower optim\.lr or set clip_norm$"
+    with pytest.raises(NonFiniteError, match=message):
+        train(recipe.model_copy(update={"steps": 60}), NeverFinite(), tmp_path, save_model=save_tiny)
+
+
+def test_skips_that_are_not_in_a_row_do_not_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SKIPS_IN_A_ROW", 2)
+    task = TinyTask(augment=False)
+    task.train_data.features[3] = np.inf  # one of the three steps of an epoch
+    summary = train(tiny_recipe(nonfinite="skip", epochs=5, seed=1), task, tmp_path, save_model=save_tiny)
+    assert summary["skipped_steps"] == 5
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_skipped_steps_change_nothing(tmp_path: Path, batch_norm: bool) -> None:
     """One bad sample: its step of every epoch is left out, weights and running statistics stay finite."""
@@ -96,12 +120,7 @@ def test_skipped_steps_change_nothing(tmp_path: Path, batch_norm: bool) -> None:
 
 
 def test_a_skipped_step_is_a_step_that_was_not_taken(tmp_path: Path) -> None:
-    class Task(TinyTask):
-        def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-            loss, parts = super().loss(model, batch)
-            return loss * float("nan"), parts
-
-    task = Task()
+    task = NeverFinite()
     train(tiny_recipe(nonfinite="skip", epochs=2), task, tmp_path, save_model=save_tiny)
     with rng_untouched():
         seed_everything(0, WEIGHTS)

@@ -157,6 +157,18 @@ def test_wrong_requests_are_explained(tmp_path: Path, changes: dict[str, Any], m
         train(tmp_path, **changes)
 
 
+def test_a_mistyped_select_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    class Task(TinyTask):
+        metric_names = ("accuracy", "loss")
+
+        def build_model(self) -> Any:
+            raise AssertionError("too late")
+
+    with pytest.raises(ValueError, match="did you mean 'accuracy'"):
+        train(tmp_path / "run", Task(), select="acuracy")
+    assert not (tmp_path / "run").exists()
+
+
 def test_changed_data_and_folders_are_refused(tmp_path: Path) -> None:
     train(tmp_path / "a")
     with pytest.raises(ValueError, match="trained on 10 samples and there are 11 now"):

@@ -18,11 +18,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from framecast.train import checkpoint, loop
+from framecast.train import checkpoint, loop, signals
 from framecast.train.checkpoint import load_tensors, stored_tensors
 from framecast.train.distributed import World
 from framecast.train.records import read_metrics, read_summary
-from framecast.train.signals import REQUEUE_EXIT_CODE
+from framecast.train.signals import Interrupted, Requeue, StopRequests
 
 from .tiny_task import TinyTask, save_tiny, tiny_recipe, weights_of
 
@@ -85,10 +85,12 @@ def test_crash_in_any_step(tmp_path: Path, uninterrupted: Path, step: int) -> No
     assert_same_run(tmp_path, uninterrupted)
 
 
-def start(run: Path) -> subprocess.Popen[str]:
-    jobs = json.dumps([{"run": str(run), "changes": CHANGES, "slow": 0.02}])
+def start(run: Path, *, slow: float = 0.02, **changes: Any) -> subprocess.Popen[str]:
+    """Train in another process that leads a process group, as one started from a terminal does."""
+    jobs = json.dumps([{"run": str(run), "changes": CHANGES | changes, "slow": slow}])
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(SCRIPT), jobs], env=env, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, str(SCRIPT), jobs]
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for_rows(run: Path, count: int) -> None:
@@ -114,16 +116,17 @@ def test_sigkill_at_random_moments(tmp_path: Path, uninterrupted: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
-def test_a_signal_saves_at_the_step_boundary_and_asks_for_requeue(
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_signal_saves_at_the_step_boundary_and_leaves(
     tmp_path: Path, uninterrupted: Path, name: str
 ) -> None:
-    process = start(tmp_path)
+    """Sent to the whole group, data-loading process included, as terminals and schedulers do."""
+    process = start(tmp_path, num_workers=1)
     wait_for_rows(tmp_path, 2)
-    process.send_signal(getattr(signal, name))
+    os.killpg(process.pid, getattr(signal, name))
     _, told = process.communicate(timeout=60)
-    assert process.returncode == REQUEUE_EXIT_CODE == 75
-    assert f"{name} received" in told
+    assert process.returncode == (130 if name == "SIGINT" else 75)
+    assert told.count(f"{name} received") == 1
     assert "start the same command again" in told
     stopped = int((tmp_path / "checkpoints" / "latest").read_text()[5:])
     assert 0 < stopped < 20
@@ -132,10 +135,53 @@ def test_a_signal_saves_at_the_step_boundary_and_asks_for_requeue(
     assert_same_run(tmp_path, uninterrupted)
 
 
-def test_handlers_are_put_back(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    loop.train(tiny_recipe(epochs=1), TinyTask(), tmp_path, save_model=save_tiny)
-    assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.slow
+def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    process = start(tmp_path, slow=60)
+    until = time.monotonic() + 100
+    while not (tmp_path / "metrics.jsonl").exists() and time.monotonic() < until:  # the first step begins
+        time.sleep(0.05)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(1.2)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+    assert not (tmp_path / "run.lock").exists()
+
+
+def test_what_counts_as_ctrl_c(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(signals.time, "monotonic", iter([10.0, 10.1, 11.2]).__next__)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with StopRequests() as stop:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # the same one, from the terminal and from torchrun
+            assert stop.received == "SIGINT"
+            assert capfd.readouterr().err.count("again to leave at once") == 1
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a background job: Ctrl-C is for another one
+        with StopRequests() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.received == ""
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (Requeue("").code, Interrupted("").code) == (75, 130)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_handlers_are_put_back(tmp_path: Path, name: str) -> None:
+    before = signal.getsignal(getattr(signal, name))
+    seen = []
+
+    class Task(TinyTask):
+        def build_model(self) -> Any:
+            seen.append(signal.getsignal(getattr(signal, name)))
+            return super().build_model()
+
+    loop.train(tiny_recipe(epochs=1), Task(), tmp_path, save_model=save_tiny)
+    assert seen != [before]
+    assert signal.getsignal(getattr(signal, name)) is before
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])

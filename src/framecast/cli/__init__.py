@@ -1,7 +1,7 @@
 """The command line: `framecast VERB …`; errors are one line, `--debug` shows where they come from.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped by a signal and saved (start the same command again),
-130 interrupted from the keyboard.
+130 stopped by Ctrl-C; training saves first, at once only after a second Ctrl-C.
 """
 
 from __future__ import annotations

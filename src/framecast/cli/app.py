@@ -8,13 +8,14 @@ import typer
 
 import framecast
 from framecast.cli import catalogue, data, prediction, profiling, training
+from framecast.cli.robustness import CorruptionsAlone
 
 app = typer.Typer(
     name="framecast",
     help="Efficient image and video understanding and forecasting.",
     epilog="Start with `framecast demo`, or `framecast predict video.mp4 --unsupervised`.\n\n"
     "Exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage; "
-    "75 stopped by a signal and saved, start the same command again.",
+    "75 stopped by a signal and saved, start the same command again; 130 stopped by Ctrl-C (training saves, too).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -45,7 +46,7 @@ app.command("doctor")(catalogue.doctor)
 app.command("check-data")(data.check_data)
 app.command("features")(data.features)
 app.command("train")(training.train)
-app.command("evaluate")(training.evaluate)
+app.command("evaluate", cls=CorruptionsAlone)(training.evaluate)
 app.command("predict")(prediction.predict)
 app.command("profile")(profiling.profile)
 app.command("import-weights")(data.import_weights)

@@ -140,10 +140,42 @@ def evaluate(
     split: Annotated[int | None, typer.Option(help="Test on this split; the run's own by default.")] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Evaluation protocol; repeatable.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the scores.")] = None,
+    corruptions: Annotated[
+        str | None,
+        typer.Option(
+            help="Score on corrupted pixels instead: all (or no word), noise, blur, weather, digital, "
+            "or names such as fog,jpeg."
+        ),
+    ] = None,
+    severities: Annotated[
+        str | None, typer.Option(help='Of the corruptions, "1,3,5"; all five by default.')
+    ] = None,
+    jpeg: Annotated[bool, typer.Option("--jpeg", help="Score along the quality of JPEG.")] = False,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="A run that was scored so before, shown beside this one; repeatable."),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Score a trained model on the test side of its data, under named protocols."""
+    if jpeg or compare or corruptions is not None or severities is not None:
+        from framecast.cli.robustness import evaluate_robustness
+
+        evaluate_robustness(
+            run,
+            corruptions=corruptions,
+            jpeg=jpeg,
+            severities=severities,
+            compare=compare or [],
+            data=data,
+            split=split,
+            protocol=protocol,
+            out=out,
+            device=device,
+            as_json=as_json,
+        )
+        return
     from framecast.infer.evaluation import evaluate_run
 
     path = out or (Path(run) if Path(run).is_dir() else Path()) / "scores.json"

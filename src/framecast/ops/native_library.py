@@ -120,6 +120,7 @@ def rows(x: Tensor) -> Tensor:
 def check() -> list[tuple[str, float]]:
     """(kernel, largest error relative to the largest number of its reference), computed on this machine."""
     from framecast.ops.causal_conv1d import bidirectional_conv1d
+    from framecast.ops.selective_scan import bidirectional_scan
     from framecast.ops.shifted_linear import shifted_linear
     from framecast.ops.span_attention import span_attention
 
@@ -139,5 +140,25 @@ def check() -> list[tuple[str, float]]:
     for name, kernel in kernels.items():
         with torch.no_grad():
             reference, native = kernel(impl="reference"), kernel(impl="native")
-        errors.append((name, float((native - reference).abs().max() / reference.abs().max())))
+        errors.append((name, _difference(native, reference)))
+    scanned = {impl: _scanned(bidirectional_scan, impl) for impl in ("reference", "native")}
+    pairs = list(zip(scanned["native"], scanned["reference"], strict=True))
+    errors.append(("selective_scan", _difference(*pairs[0])))
+    errors.append(("selective_scan gradients", max(_difference(*pair) for pair in pairs[1:])))
     return errors
+
+
+def _difference(native: Tensor, reference: Tensor) -> float:
+    return float((native - reference).abs().max() / reference.abs().max())
+
+
+def _scanned(scan: Callable[..., Tensor], impl: str) -> list[Tensor]:
+    """The answer of a scan over a few chunks of steps, and its gradients."""
+    generator = torch.Generator().manual_seed(0)
+    wide, long = (2, 1, 100, 24), (2, 1, 100, 1, 16)
+    shapes = (wide, wide, (2, 24, 16), long, long, (2, 24), wide[1:])  # u, delta, A, B, C, D, z
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
+    tensors[2] = -tensors[2].exp()
+    with torch.enable_grad():
+        y = scan(*(x.requires_grad_() for x in tensors), delta_softplus=True, impl=impl)
+        return [y.detach(), *torch.autograd.grad(y.square().sum(), tensors)]

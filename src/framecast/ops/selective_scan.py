@@ -45,11 +45,11 @@ def selective_scan(
     """
     _check((), u, delta, A, B, C, D, z, delta_bias, initial_state)
     if impl == "reference":
-        y, state = reference.scan(
-            u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse
-        )
+        y, state = reference.scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
     else:
-        D, delta_bias, initial_state = (None if x is None else x[None] for x in (D, delta_bias, initial_state))
+        D, delta_bias, initial_state = (
+            None if x is None else x[None] for x in (D, delta_bias, initial_state)
+        )
         directions = (x[None] for x in (u, delta, A, B, C))
         y, state = run(*directions, D, z, delta_bias, initial_state, delta_softplus, reverse, impl)
         state = state[0]

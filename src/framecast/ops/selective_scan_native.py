@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_int64, c_void_p
 
-import torch
 from torch import Tensor
 
 from framecast.ops import native_library
@@ -55,10 +54,11 @@ class _Call:
         states = A.shape[-1]
         groups = next((x.shape[3] for x in (B, C) if x.dim() == 5), 1)
         self.owners: list[Tensor] = []
+        u, delta, B, C = (self.side_by_side(x) for x in (u, delta, B, C))
         self.scan = _Scan(
             u=self.rows(u),
             delta=self.rows(delta),
-            z=_Rows() if z is None else self.rows(z[None]),
+            z=_Rows() if z is None else self.rows(self.side_by_side(z[None])),
             B=self.rows(B),
             C=self.rows(C),
             B_group=B.stride(3) if B.dim() == 5 else 0,
@@ -78,11 +78,14 @@ class _Call:
             fixed_C=C.dim() == 3,
         )
 
-    def rows(self, x: Tensor) -> _Rows:
+    def side_by_side(self, x: Tensor) -> Tensor:
         """(S, B, L, ...) whose last axis is unbroken; fixed weights (S, D, N) wholly."""
         if x.stride(-1) != 1 or x.dim() == 3:
             x = x.contiguous()
         self.owners.append(x)
+        return x
+
+    def rows(self, x: Tensor) -> _Rows:
         video, row = x.stride()[1:3] if x.dim() > 3 else (0, 0)
         return _Rows(x.data_ptr(), x.stride(0), video, row)
 
@@ -160,7 +163,7 @@ def backward(
     for name, x in grads.items():
         setattr(scan, name, None if x is None else x.data_ptr())
     scan.kept = kept.data_ptr()
-    scan.grad_out = call.rows(grad_y[None])
+    scan.grad_out = call.rows(call.side_by_side(grad_y[None]))
     scan.grad_last = call.unbroken(grad_last)
     call.run("selective_scan_backward")
 

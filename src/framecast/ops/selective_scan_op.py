@@ -73,8 +73,6 @@ def _not_native(u: Tensor) -> str:
     library, reason = native_library.load()
     if library is None:
         return f"there are no native kernels: {reason}"
-    if not hasattr(library, "framecast_selective_scan"):
-        return "the library was built before it came"
     if u.device.type != "cpu" or u.dtype == torch.float64:
         return f"u is {u.dtype} on {u.device.type}; they are made for float32 and smaller on the CPU"
     return ""
@@ -172,7 +170,18 @@ def _forward(
     )
     if impl == "native":
         y, last = selective_scan_native.forward(
-            u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, kept if keep else None
+            u,
+            delta,
+            A,
+            B,
+            C,
+            D,
+            z,
+            delta_bias,
+            initial_state,
+            delta_softplus,
+            reverse,
+            kept if keep else None,
         )
         return y.to(answer_dtype), last, kept
     with torch.autocast(u.device.type, enabled=False):
@@ -285,9 +294,7 @@ def _differentiate(ctx: Any, grad_y: Tensor | None, grad_last: Tensor | None, _:
     if not ctx.keep:
         raise RuntimeError("a selective scan that kept no states was asked for gradients")
     inputs, kept = ctx.saved_tensors[:9], ctx.saved_tensors[9]
-    gradients = backward_operator(
-        grad_y, grad_last, *inputs, kept, ctx.delta_softplus, ctx.reverse, ctx.impl
-    )
+    gradients = backward_operator(grad_y, grad_last, *inputs, kept, ctx.delta_softplus, ctx.reverse, ctx.impl)
     found = (None if x is None else gradient for x, gradient in zip(inputs, gradients, strict=True))
     return (*found, None, None, None, None)
 
@@ -303,7 +310,9 @@ def _flops(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, z: Any, *rest: An
 
 
 @register_flop_formula(torch.ops.framecast.selective_scan_backward)
-def _backward_flops(grad_y: Any, grad_last: Any, u: Any, delta: Any, A: Any, *rest: Any, **kwargs: Any) -> int:
+def _backward_flops(
+    grad_y: Any, grad_last: Any, u: Any, delta: Any, A: Any, *rest: Any, **kwargs: Any
+) -> int:
     """The states again, and per state 14 for the way back."""
     return (9 + 14) * _product(u) * A[-1]
 

@@ -52,9 +52,7 @@ def scan(
     dtype = compute_dtype(u)
     answer_dtype = u.dtype
     u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
-    D, z, delta_bias, state = (
-        None if x is None else x.to(dtype) for x in (D, z, delta_bias, initial_state)
-    )
+    D, z, delta_bias, state = (None if x is None else x.to(dtype) for x in (D, z, delta_bias, initial_state))
     steps, channels = u.shape[1:]
     t = time_steps(delta, delta_bias, delta_softplus)
     if state is None:

@@ -1,4 +1,4 @@
-"""An evaluation that several training processes share: each looks at some items, then all know all results."""
+"""An evaluation that several training processes share: each takes some items, then all know all results."""
 
 from __future__ import annotations
 

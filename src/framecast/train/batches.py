@@ -113,7 +113,7 @@ def load_batches(
 
 
 def _leave_process_group(worker: int) -> None:
-    """Ctrl-C and a scheduler's signals go to whole groups; the trainer still needs batches to finish a step."""
+    """Ctrl-C and schedulers signal whole groups; the trainer still needs batches to finish its step."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 

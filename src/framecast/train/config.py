@@ -26,7 +26,7 @@ RECIPES: dict[str, type[Recipe]] = {"segmentation": SegmentationRecipe, "recogni
 RESUMABLE = {
     *("epochs", "steps", "num_workers", "data.root", "parallel", "accumulate", "activation_checkpointing"),
     *("eval_every", "save_every", "eval_every_steps", "save_every_steps", "keep_last"),
-    *("log", "log_every", "expected", "name", "unused_parameters"),
+    *("log", "log_every", "watch_every", "expected", "name", "unused_parameters"),
 }
 
 

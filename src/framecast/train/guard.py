@@ -58,25 +58,25 @@ def _note(name: str, first: list[str]) -> Callable[..., None]:
     """A forward hook; inner modules finish before outer ones, so the first to complain is the place."""
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not first and not all(_finite(tensor) for tensor in _tensors(output)):
+        if not first and not all(_finite(tensor) for tensor in tensors_of(output)):
             first.append(f"the first module whose output is not finite is {name} ({type(module).__name__})")
 
     return hook
 
 
-def _tensors(value: Any) -> Iterable[Tensor]:
+def tensors_of(value: Any) -> Iterable[Tensor]:
     """Tensors inside tuples, lists, dictionaries and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_of(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_of(item)
     elif hasattr(value, "__dataclass_fields__"):
         for name in value.__dataclass_fields__:
-            yield from _tensors(getattr(value, name))
+            yield from tensors_of(getattr(value, name))
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -38,7 +38,7 @@ _held: set[int] = set()  # descriptors of this process
 def hold_folder(folder: Path, world: World) -> Generator[None]:
     """Make the run folder and hold it for this run; all ranks enter together, rank 0 takes the lock.
 
-    Raises on all ranks: BlockingIOError where another run holds the folder, OSError where it cannot be written.
+    Raises on all ranks: BlockingIOError where another run holds the folder, OSError where it is not writable.
     """
     lock, refusal = None, None
     if world.is_main:
@@ -76,8 +76,8 @@ def _take(folder: Path) -> int:
             if time.monotonic() >= give_up:
                 raise BlockingIOError(
                     errno.EWOULDBLOCK,
-                    f"{folder} is in use by another run ({holder or 'it has just begun'}); wait for it, stop it "
-                    f"or choose another folder; only if its machine has crashed, delete {path}",
+                    f"{folder} is in use by another run ({holder or 'it has just begun'}); wait for it, "
+                    f"stop it or choose another folder; only if its machine has crashed, delete {path}",
                 )
             time.sleep(1)
         try:
@@ -109,8 +109,8 @@ def _try_lock(lock: int, path: Path) -> bool:
         if error.errno not in NO_LOCKS:
             raise
         warnings.warn(
-            f"the file system of {path.parent} takes no locks ({error.strerror}); see to it that no other run "
-            "uses this folder",
+            f"the file system of {path.parent} takes no locks ({error.strerror}); make sure that no other "
+            "run uses this folder",
             stacklevel=2,
         )
     return True

@@ -49,6 +49,7 @@ from framecast.train.rng import (
     seed_everything,
 )
 from framecast.train.signals import Interrupted, Requeue, StopRequests
+from framecast.train.stability import StabilityWatch
 from framecast.train.step import OptimizerStep, StepResult, Weighted
 from framecast.train.task import Task, product
 from framecast.writing import fill_folder, recover_folder
@@ -142,8 +143,9 @@ class Trainer:
         )
         self.optimizer = make_optimizer(self.model, recipe.optim)
         self.averages = AveragedWeights(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.watch = StabilityWatch(self.model, folder, recipe.watch_every, world)
         self.take_step = OptimizerStep(
-            recipe, task, self.model, wrapped, self.optimizer, self.averages, world
+            recipe, task, self.model, wrapped, self.optimizer, self.averages, self.watch, world
         )
         seed_everything(recipe.seed, TRAINING, world.rank, 0)
 
@@ -191,6 +193,7 @@ class Trainer:
             say(self.world, f"{self.folder} is finished: {self.total} steps")
             return finished
         self.records.begin(progress.step, describe_environment(self.world.device, self.world.size))
+        self.watch.begin(progress.step)
         if self.world.is_main:
             recover_folder(self.folder / "model")
         started = time.perf_counter() - progress.seconds
@@ -203,6 +206,7 @@ class Trainer:
                 may_skip = progress.skipped_in_a_row + 1 < SKIPS_IN_A_ROW
                 if not may_skip:
                     name += f", like the {progress.skipped_in_a_row} before it"
+                self.watch.prepare(progress.step + 1)
                 result = self.take_step(
                     next(batches),
                     stop=bool(stop.received),
@@ -212,6 +216,7 @@ class Trainer:
                 progress.step += 1
                 progress.seconds = time.perf_counter() - started
                 self._log(result, lr)
+                self.watch.log(result.values)
                 advance(f"loss {result.values['loss']:.4g}")
                 if self._due(recipe.eval_every, recipe.eval_every_steps):
                     self._evaluate()
@@ -329,6 +334,7 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         self.records.sync()
+        self.watch.sync()
         state = {
             "step": self.progress.step,
             "progress": self.progress.to_json(),

@@ -112,6 +112,7 @@ class Recipe(Settings):
 
     log_every: int = Field(10, ge=1)  # steps
     log: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl
+    watch_every: int | None = Field(None, ge=1)  # steps; layers into stability.jsonl (train.stability)
     expected: str = ""
 
     @model_validator(mode="after")

@@ -26,7 +26,8 @@ from framecast.train.distributed import (
 from framecast.train.guard import NonFiniteError, find_nonfinite, find_nonfinite_gradient
 from framecast.train.optim import AveragedWeights
 from framecast.train.recipe import Recipe
-from framecast.train.rng import restore_rng, rng_state
+from framecast.train.rng import restore_rng, rng_state, rng_untouched
+from framecast.train.stability import StabilityWatch
 from framecast.train.task import Task, to_device
 
 Weighted = tuple[float, dict[str, Any]]  # share of the step's samples, batch
@@ -55,11 +56,12 @@ class OptimizerStep:
         wrapped: nn.Module,
         optimizer: torch.optim.Optimizer,
         averages: AveragedWeights | None,
+        watch: StabilityWatch,
         world: World,
     ) -> None:
         self.recipe, self.task, self.world = recipe, task, world
         self.model, self.wrapped = model, wrapped
-        self.optimizer, self.averages = optimizer, averages
+        self.optimizer, self.averages, self.watch = optimizer, averages, watch
 
     def __call__(self, micro_batches: list[Weighted], *, stop: bool, name: str, may_skip: bool) -> StepResult:
         """Take the step called `name` in messages; `stop` tells the others that this process was signalled.
@@ -73,11 +75,17 @@ class OptimizerStep:
         self.optimizer.zero_grad(set_to_none=True)
         values = self._backward(micro_batches)
         norm = _gradient_norm(self.model)
+        self.watch.read_gradients()
         values, stop = self._agree(values, stop)
         values["grad_norm"] = norm.item()
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
-            if self.recipe.nonfinite == "stop" or not may_skip:
-                raise NonFiniteError(self._explain(micro_batches, generators, values, name))
+            stopping = self.recipe.nonfinite == "stop" or not may_skip
+            if stopping or self.watch.every is not None:
+                with rng_untouched():
+                    cause = self._cause(micro_batches, generators)
+                self.watch.nonfinite(cause)
+            if stopping:
+                raise NonFiniteError(self._explain(cause, values, name))
             self.optimizer.zero_grad(set_to_none=True)
             for buffer, former in zip(statistics, kept, strict=True):
                 buffer.copy_(former)
@@ -115,9 +123,7 @@ class OptimizerStep:
             return nullcontext()
         return torch.autocast(self.world.device.type, dtype=torch.bfloat16)
 
-    def _explain(
-        self, micro_batches: list[Weighted], generators: dict[str, Any], values: dict[str, float], name: str
-    ) -> str:
+    def _cause(self, micro_batches: list[Weighted], generators: dict[str, Any]) -> str:
         """Repeat the forward passes with the same random numbers and look where it breaks."""
         restore_rng(generators)
         found = []
@@ -132,7 +138,9 @@ class OptimizerStep:
         here = next((text for text in found if text), None)
         everywhere = gather_objects(here, self.world)
         cause = next((text for text in everywhere if text), None) or find_nonfinite_gradient(self.model)
-        cause = cause or "it did not happen again when the step was repeated, which points to the hardware"
+        return cause or "it did not happen again when the step was repeated, which points to the hardware"
+
+    def _explain(self, cause: str, values: dict[str, float], name: str) -> str:
         advice = "lower optim.lr or set clip_norm"
         advice += ", or set nonfinite=skip" if self.recipe.nonfinite == "stop" else ""
         return (
