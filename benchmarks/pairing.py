@@ -60,6 +60,14 @@ def in_fresh_process(script: str, *arguments: str) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def row(name: str, ours: float, theirs: float, unit: str, value: float, goal: str = "") -> dict[str, Any]:
+    """One line of the report; the goal is "<= number" or ">= number"."""
+    bound = float(goal[3:]) if goal else 0.0
+    holds = (value <= bound if goal.startswith("<") else value >= bound) if goal else None
+    figures = {"ours": ours, "reference": theirs, "unit": unit, "ratio": value}
+    return {"name": name, **figures, "goal": goal, "holds": holds}
+
+
 def report(rows: list[dict[str, Any]], path: str | None) -> None:
     """Print rows with name, ours, reference, unit, ratio, goal and holds; with a path, write them as JSON."""
     widths = (44, 12, 12, 6, 8, 10)

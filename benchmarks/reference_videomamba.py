@@ -36,14 +36,15 @@ def reference_direction(mixer: Weights, xz: Tensor, ending: str) -> Tensor:  # (
     A = -torch.exp(mixer[f"A{ending}_log"])
     states, rank = A.shape[1], mixer[f"dt_proj{ending}.weight"].shape[1]
     selected = F.linear(x.transpose(1, 2), mixer[f"x_proj{ending}.weight"])
-    low_rank, B, C = selected.split([rank, states, states], dim=2)  # B and C: (B, L, N)
+    low_rank, B, C = selected.split([rank, states, states], dim=2)
+    B, C = B.transpose(1, 2).contiguous(), C.transpose(1, 2).contiguous()  # (B, N, L)
     delta = torch.matmul(mixer[f"dt_proj{ending}.weight"], low_rank.transpose(1, 2))
     delta = F.softplus(delta + mixer[f"dt_proj{ending}.bias"][:, None])
     decay = torch.exp(torch.einsum("bel,en->beln", delta, A))
-    pushed = torch.einsum("bel,bln,bel->beln", delta, B, x)
+    pushed = torch.einsum("bel,bnl,bel->beln", delta, B, x)
     h, answers = x.new_zeros(len(x), *A.shape), []
     for step in range(x.shape[2]):
         h = decay[:, :, step] * h + pushed[:, :, step]
-        answers.append(torch.einsum("ben,bn->be", h, C[:, step]))
+        answers.append(torch.einsum("ben,bn->be", h, C[:, :, step]))
     y = torch.stack(answers, dim=2) + mixer[f"D{ending}"][:, None] * x
     return y * F.silu(z)

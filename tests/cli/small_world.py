@@ -25,6 +25,7 @@ TINY_LTCONTEXT = ("num_stages=2", "num_layers=2", "width=8", "window=8", "stride
 TINY_RUN = (
     *(word for setting in TINY_LTCONTEXT for word in ("--set", f"model.config.{setting}")),
     *("--set", "schedule.name=constant", "--set", "schedule.warmup=0", "--device", "cpu"),
+    *("--set", "watch_every=2"),
 )
 LABELS = ("pour", "stir")
 

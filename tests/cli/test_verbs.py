@@ -323,6 +323,7 @@ def json_command(verb: str, w: World) -> list[object]:
         "evaluate": [w.run, "--out", "scores.json"],
         "predict": [w.video, "--model", w.kitchen_run],
         "import-weights": ["vit", "tiny.safetensors", "--out", "out", "--set", "num_heads=3"],
+        "stability": [w.run, "--out", "picture.svg"],
         "submit": [*train, "--dry-run"],
         "profile": ["mstcn", "--input", "2048x50", "--counts-only"],
     }

@@ -12,6 +12,7 @@ from framecast.data.synthetic import write_lookalike
 from framecast.data.synthetic_recognition import write_recognition_lookalike
 from framecast.recipes.build import build_task, get_recipe, split_names
 from framecast.train.config import apply_overrides, dump_recipe
+from framecast.train.loop import check_selection
 from framecast.train.recipe import Recipe
 from framecast.train.recognition_recipe import RecognitionRecipe
 
@@ -57,6 +58,7 @@ def test_recipe_takes_a_step_on_its_lookalike(name: str, tmp_path: Path) -> None
     assert loss > 0
     assert parts.get("cross_entropy", 1) > 0
     assert all(p.grad is not None for p in model.parameters())
+    check_selection(recipe, task)
 
 
 @pytest.mark.parametrize("name", fc.list_recipes())
@@ -71,6 +73,15 @@ def test_recipe_says_its_name_its_cost_and_its_command(name: str) -> None:
 def test_without_data_the_remedy_is_named() -> None:
     with pytest.raises(ValueError, match="pass --data FOLDER"):
         build_task(get_recipe("segmentation"))
+
+
+def test_all_splits_of_recognition_are_its_shares(tmp_path: Path) -> None:
+    write_recognition_lookalike("table", tmp_path / "data", kind="image")
+    write_recognition_lookalike("folders", tmp_path / "sides", kind="image")  # has train/ and test/
+    recipe = apply_overrides(get_recipe("recognition"), [f"data.root={tmp_path / 'data'}"])
+    assert split_names(recipe, "all") == [1, 2, 3, 4, 5]
+    assert split_names(apply_overrides(recipe, ["data.holdout=0.3"]), "all") == [1, 2, 3]
+    assert split_names(apply_overrides(recipe, [f"data.root={tmp_path / 'sides'}"]), "all") == [1]
 
 
 def test_all_splits_are_those_of_the_folder(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -55,6 +55,7 @@ def test_an_image_model_learns_shapes(images: Path, tmp_path: Path) -> None:
     chance = 100 / len(task.card()["classes"])
     assert scores["metrics"]["top1"] > 1.8 * chance
     assert scores["metrics"]["num_samples"] == len(task.eval_data or ())
+    assert set(scores["metrics"]) == {*cast(Any, task).metric_names, "num_samples"}
 
 
 def test_repeats_and_mixing(images: Path) -> None:
@@ -160,8 +161,15 @@ def test_masked_pretraining_gives_weights_to_start_from(clips: Path, tmp_path: P
         loss={"objective": "masked_pretraining", "teacher": str(tmp_path / "teacher"), "keep": 0.5},
         eval_every_steps=3,
     )
-    summary = train(asked, build_task(asked), tmp_path / "run")
+    task: Any = build_task(asked)
+    summary = train(asked, task, tmp_path / "run")
     assert 0 < summary["metrics"]["loss"] < 4
+    model = task.build_model().eval()
+    state = torch.get_rng_state()
+    first, second = (task.evaluate(model, torch.device("cpu")) for _ in range(2))
+    assert first == second  # the same masks, so that evaluations can be compared
+    assert tuple(first) == task.metric_names
+    assert torch.equal(torch.get_rng_state(), state)
     tuned = build_task(recipe(clips, "videomamba_tiny", CLIP, weights=str(tmp_path / "run" / "model")))
     assert isinstance(tuned, RecognitionTask)
     state, learnt = tuned.build_model().state_dict(), fc.load(tmp_path / "run").state_dict()

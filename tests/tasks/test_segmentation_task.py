@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -61,6 +61,34 @@ def test_ignored_frames_do_not_pull(root: Path) -> None:
     assert logits.grad is not None
     assert logits.grad[..., 8:].abs().max() == 0
     assert logits.grad[..., :8].abs().min() > 0
+
+
+def test_metrics_are_known_before_they_are_measured(root: Path) -> None:
+    task = make_task(root)
+    model = task.build_model().eval()
+    assert list(task.evaluate(model, torch.device("cpu"))) == task.metric_names
+    assert task.metric_names[:5] == ["accuracy", "edit", "f1@10", "f1@25", "f1@50"]
+    assert "pooled: edit" in task.metric_names
+
+
+def test_an_evaluation_reads_features_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they do not fit into the cache."""
+    sides = [open_segmentation(root, layout="breakfast", split=1, subset=s) for s in ("train", "test")]
+    task = SegmentationTask(*sides, model="ltcontext", model_config=TINY)
+    data = sides[1]
+    data._cache_left = 0
+    data._tracks.clear()
+    model = task.build_model().eval()
+    task.evaluate(model, torch.device("cpu"))  # aligns labels and features for good
+    read, load = [], data.folder.load_features
+
+    def counted(video: str, **options: Any) -> FeatureTrack:
+        read.append(video)
+        return load(video, **options)
+
+    monkeypatch.setattr(data.folder, "load_features", counted)
+    task.evaluate(model, torch.device("cpu"))
+    assert sorted(read) == sorted(data.videos)
 
 
 @pytest.mark.parametrize("sample_rate", [1, 3])

@@ -15,7 +15,7 @@ from framecast.train import lock, loop
 from framecast.train.distributed import World
 from framecast.train.lock import hold_folder
 
-from .test_resume import CHANGES, assert_same_run, start, wait_for_rows
+from .test_resume import CHANGES, assert_same_run, start, wait_for_file, wait_for_rows
 from .tiny_task import TinyTask, save_tiny, tiny_recipe
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -24,8 +24,8 @@ ALONE = World(0, 1, torch.device("cpu"))
 @pytest.mark.slow
 def test_of_two_processes_the_second_is_refused_and_harms_nothing(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    first = start(run, slow=0.3)
-    wait_for_rows(run, 1)
+    first = start(run, slow=1.5)  # a minute in all, were it not stopped below
+    wait_for_file(run / "metrics.jsonl")
     note = (run / "run.lock").read_text()
     (run / "checkpoints" / "step-000019.tmp").mkdir()  # as if the first one were just saving
     second = start(run)
@@ -36,12 +36,13 @@ def test_of_two_processes_the_second_is_refused_and_harms_nothing(tmp_path: Path
     assert "\n" not in error
     assert (run / "checkpoints" / "step-000019.tmp").exists()
     assert (run / "run.lock").read_text() == note
-    assert first.poll() is None
+    first.send_signal(signal.SIGTERM)
     _, told = first.communicate(timeout=100)
-    assert first.returncode == 0, told
+    assert first.returncode == 75, told
+    assert not (run / "run.lock").exists()
+    loop.train(tiny_recipe(**CHANGES), TinyTask(), run, save_model=save_tiny)
     loop.train(tiny_recipe(**CHANGES), TinyTask(), tmp_path / "undisturbed", save_model=save_tiny)
     assert_same_run(run, tmp_path / "undisturbed")
-    assert not (run / "run.lock").exists()
 
 
 @pytest.mark.slow
@@ -50,14 +51,13 @@ def test_a_killed_run_blocks_nobody(tmp_path: Path) -> None:
     process = start(tmp_path, num_workers=1)
     wait_for_rows(tmp_path, 1)
     (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(worker), signal.SIGSTOP)  # it would leave on its own after a few seconds
-    try:
-        process.kill()
-        process.communicate()
-        assert (tmp_path / "run.lock").exists()
-        loop.train(tiny_recipe(**CHANGES), TinyTask(), tmp_path, save_model=save_tiny)
-    finally:
-        os.kill(int(worker), signal.SIGKILL)
+    process.kill()
+    process.wait()
+    assert (tmp_path / "run.lock").exists()
+    with hold_folder(tmp_path, ALONE):
+        assert Path(f"/proc/{worker}").exists()  # it notices after some seconds that it is alone
+    process.communicate()
+    loop.train(tiny_recipe(**CHANGES), TinyTask(), tmp_path, save_model=save_tiny)
     assert not (tmp_path / "run.lock").exists()
 
 

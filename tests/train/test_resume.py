@@ -102,6 +102,13 @@ def wait_for_rows(run: Path, count: int) -> None:
     raise AssertionError("the run wrote no metrics")
 
 
+def wait_for_file(path: Path) -> None:
+    until = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not appear"
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 def test_sigkill_at_random_moments(tmp_path: Path, uninterrupted: Path) -> None:
     rng = random.Random()
@@ -138,9 +145,7 @@ def test_a_signal_saves_at_the_step_boundary_and_leaves(
 @pytest.mark.slow
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     process = start(tmp_path, slow=60)
-    until = time.monotonic() + 100
-    while not (tmp_path / "metrics.jsonl").exists() and time.monotonic() < until:  # the first step begins
-        time.sleep(0.05)
+    wait_for_file(tmp_path / "metrics.jsonl")  # the first step begins
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(1.2)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,7 @@ from framecast.nn.mamba import Combine, DtInit, MambaMixer, RMSNorm
 from framecast.nn.residual_stack import MambaLayer, add
 from framecast.nn.transformer import DropPath, init_transformer
 from framecast.official import OfficialLayout
+from framecast.ops import memory, native_library
 from framecast.registry import checked_overrides, register_model
 
 HEAD = r"head\..*"
@@ -189,8 +191,9 @@ class VideoMamba(nn.Module):
     def run(self, tokens: Tensor, frames: int, *, first_only: bool = False) -> Tensor:
         """All layers and the final norm: (B, 1 + T' N, D) -> the same, or only the first row of it."""
         h, r = tokens, None
-        for i, layer in enumerate(self.layers):
-            h, r = layer(h, r, frames=frames, first_only=first_only and i == len(self.layers) - 1)
+        with memory.reused() if native_library.usable(tokens) else nullcontext():
+            for i, layer in enumerate(self.layers):
+                h, r = layer(h, r, frames=frames, first_only=first_only and i == len(self.layers) - 1)
         return self.norm_f(add(h if r is None else self.drop_path(h), r))
 
     def forward_features(self, x: Tensor, layer: int | None = None) -> Tensor:

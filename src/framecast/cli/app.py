@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import framecast
-from framecast.cli import catalogue, data, prediction, profiling, training
+from framecast.cli import catalogue, data, prediction, profiling, stability, training
 from framecast.cli.robustness import CorruptionsAlone
 
 app = typer.Typer(
@@ -15,7 +15,8 @@ app = typer.Typer(
     help="Efficient image and video understanding and forecasting.",
     epilog="Start with `framecast demo`, or `framecast predict video.mp4 --unsupervised`.\n\n"
     "Exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage; "
-    "75 stopped by a signal and saved, start the same command again; 130 stopped by Ctrl-C (training saves, too).",
+    "75 stopped by a signal and saved, start the same command again; "
+    "130 stopped by Ctrl-C, after which a training goes on in the same way.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -50,4 +51,5 @@ app.command("evaluate", cls=CorruptionsAlone)(training.evaluate)
 app.command("predict")(prediction.predict)
 app.command("profile")(profiling.profile)
 app.command("import-weights")(data.import_weights)
+app.command("stability")(stability.stability)
 app.command("submit")(training.submit)

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from framecast.cli.output import no_empty_folder, show, show_error, show_json
+from framecast.cli.output import each_file, no_empty_folder, show, show_error, show_json
 from framecast.structures import Labels
 
 THUMBNAIL = 240  # pixels, longest side
@@ -38,7 +38,7 @@ def predict_labels(
 
     classify = Classifier(model, protocol=protocol, device=device)
     sources = find_inputs(inputs, classify.protocol.kind)
-    results, failed = classify_all(sources, classify, as_json)
+    results, failed = each_file(sources, classify, "classifying", quiet=as_json)
     facts = {
         "command": command,
         "model": f"{classify.model.registered_name} from {model}",
@@ -69,23 +69,6 @@ def find_inputs(inputs: Sequence[str], kind: str) -> list[Path]:
     suffixes = IMAGE_SUFFIXES if kind == "image" else SUFFIXES
     found = [path for text in inputs for path in find_files(text, suffixes, f"{kind}s")]
     return list(dict.fromkeys(found))
-
-
-def classify_all(sources: list[Path], classify: Any, quiet: bool) -> tuple[list[Labels], dict[str, str]]:
-    """Labels, and why a file could not be read; one bad file does not stop the others."""
-    from framecast.cli import explain
-    from framecast.progress import track
-
-    results, failed = [], {}
-    for path in track(sources, "classifying", quiet=quiet):
-        try:
-            results.append(classify(path))
-        except (ValueError, OSError) as error:
-            if len(sources) == 1:
-                raise
-            reason = explain(error)
-            failed[str(path)] = reason if str(path) in reason else f"{path}: {reason}"
-    return results, failed
 
 
 def write_labels(

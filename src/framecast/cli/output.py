@@ -7,15 +7,16 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+Found = TypeVar("Found")
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:0, … or auto.")]
 
 
@@ -33,6 +34,25 @@ def show_json(values: Any) -> None:
 def show_error(text: str) -> None:
     """A failure that does not stop the rest."""
     print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+def each_file(
+    paths: Sequence[Path], work: Callable[[Path], Found], title: str, *, quiet: bool
+) -> tuple[list[Found], dict[str, str]]:
+    """What `work` finds in every file, and why one could not be read; a bad one does not stop the others."""
+    from framecast.cli import explain
+    from framecast.progress import track
+
+    found, failed = [], {}
+    for path in track(paths, title, quiet=quiet):
+        try:
+            found.append(work(path))
+        except (ValueError, OSError) as error:
+            if len(paths) == 1:
+                raise
+            reason = explain(error)
+            failed[str(path)] = reason if str(path) in reason else f"{path}: {reason}"
+    return found, failed
 
 
 def is_main_process() -> bool:

@@ -18,6 +18,7 @@ from framecast.cli.output import (
     AsJson,
     Device,
     check_out,
+    each_file,
     no_empty_folder,
     pick_device,
     show,
@@ -133,7 +134,7 @@ def refuse_options(context: typer.Context, names: Sequence[str]) -> None:
 
 
 def is_track(path: Path) -> bool:
-    from framecast.infer.predictor import FEATURE_SUFFIXES
+    from framecast.data.features import FEATURE_SUFFIXES
 
     return path.suffix in FEATURE_SUFFIXES
 
@@ -260,22 +261,10 @@ def trained(model: str, weights: str | None, device: str) -> tuple[Segmenter, di
 
 
 def segment_all(sources: list[Path], segment: Segmenter, quiet: bool) -> tuple[list[Result], dict[str, str]]:
-    """Results, and why a video could not be read; one bad video does not stop the others."""
-    from framecast.cli import explain
-    from framecast.progress import track
-
+    """Results, and why a video could not be read."""
     if not all(is_track(path) for path in sources):
         _ = segment.backbone
-    results, failed = [], {}
-    for path in track(sources, "segmenting", quiet=quiet):
-        try:
-            results.append(segment(path))
-        except (ValueError, OSError) as error:
-            if len(sources) == 1:
-                raise
-            reason = explain(error)
-            failed[str(path)] = reason if str(path) in reason else f"{path}: {reason}"
-    return results, failed
+    return each_file(sources, segment, "segmenting", quiet=quiet)
 
 
 def describe(segments: Segments) -> str:

@@ -94,8 +94,8 @@ def _pictures(
     result: Result,
 ) -> tuple[dict[str, object], list[np.ndarray], np.ndarray | None, list[np.ndarray]]:
     """Facts of the video, a film strip with its times, and the middle frame of every segment."""
+    from framecast.data.features import FEATURE_SUFFIXES
     from framecast.data.video import probe, read_frames
-    from framecast.infer.predictor import FEATURE_SUFFIXES
 
     segments = result.segments
     if result.source.suffix in FEATURE_SUFFIXES or segments.limits_s is None:

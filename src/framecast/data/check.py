@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from framecast.data.check_recognition import RecognitionReport, inspect_recognition
-from framecast.data.folders import FEATURE_SUFFIXES, AnnotationFolder, MstcnFolder
+from framecast.data.features import FEATURE_SUFFIXES
+from framecast.data.folders import AnnotationFolder, MstcnFolder
 from framecast.data.layouts import detect_layout
 from framecast.data.problems import AnnotationError, Problem
 from framecast.data.recognition import RECOGNITION_LAYOUTS

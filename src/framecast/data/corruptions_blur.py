@@ -41,11 +41,13 @@ def glass_blur(x: Tensor, draws: Draws, sigma: float, distance: int, rounds: int
 
     As published every pixel is exchanged, one after the other, with one of -distance … distance - 1 rows and
     columns away. Here pixels so far apart that they cannot meet are exchanged at once. In small pictures,
-    where the distance would be below one pixel, only that share of the pixels is exchanged.
+    where the distance would be d < 1 pixel, a share d² of the pixels moves by one: as far in mean square.
     """
     scale = scale_of(x)
     sigma, wanted = sigma * scale, distance * scale
-    places = shuffled_places(draws, x.shape[-2], x.shape[-1], max(1, round(wanted)), rounds, min(wanted, 1.0))
+    places = shuffled_places(
+        draws, x.shape[-2], x.shape[-1], max(1, round(wanted)), rounds, min(wanted**2, 1.0)
+    )
     moved = smooth(x, sigma).flatten(2).gather(2, places.flatten(1)[:, None].expand(*x.shape[:2], -1))
     return smooth(moved.view_as(x), sigma)
 

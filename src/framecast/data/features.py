@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from framecast.structures import FeatureTrack, Provenance
+from framecast.writing import write_file
 
+FEATURE_SUFFIXES = (".npy", ".safetensors")
 FORMAT = "framecast-features-1"  # marks our side files; another JSON of the same name is none of ours
 CHUNK = 1 << 24  # values checked for NaN at a time
 
@@ -51,14 +52,13 @@ def save_track(track: FeatureTrack, path: str | os.PathLike[str]) -> None:
         about["times"] = track.times.tolist() if track.times is not None else None
         # values without their provenance would pass for features made elsewhere: they come last
         path.unlink(missing_ok=True)
-        _replace(path.with_suffix(".json"), lambda file: file.write(json.dumps(about).encode()))
-        _replace(path, lambda file: np.save(file, values, allow_pickle=False))
+        write_file(path.with_suffix(".json"), json.dumps(about))
+        write_file(path, lambda file: np.save(file, values, allow_pickle=False))
     elif path.suffix == ".safetensors":
         arrays = {"features": values}
         if track.times is not None:
             arrays["times"] = np.ascontiguousarray(track.times, dtype=np.float64)
-        content = safetensors_bytes(arrays, metadata={"about": json.dumps(about)})
-        _replace(path, lambda file: file.write(content))
+        write_file(path, safetensors_bytes(arrays, metadata={"about": json.dumps(about)}))
     else:
         raise ValueError(f"{path}: feature tracks are written as .npy or .safetensors, not {path.suffix!r}")
 
@@ -210,16 +210,3 @@ def _check_finite(values: np.ndarray, path: Path) -> None:
                 f"{path}: {values[channel, start + step]} at channel {channel}, step {start + step}; "
                 "features must be finite, extract them again"
             )
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write under another name in the same folder, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

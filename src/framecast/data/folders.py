@@ -16,14 +16,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from framecast.data.annotations import LabelRuns, read_bundle_lines, read_label_runs, read_mapping
-from framecast.data.features import load_track, read_provenance
+from framecast.data.features import FEATURE_SUFFIXES, load_track, read_provenance
 from framecast.data.layouts import Layout, find_csv
 from framecast.data.problems import Problem, Report, refuse
 from framecast.data.tables import SegmentTable, read_segments_csv, unknown_class
 from framecast.data.video import SUFFIXES
 from framecast.structures import FeatureTrack, Provenance
-
-FEATURE_SUFFIXES = (".npy", ".safetensors")
 
 
 def stored_shape(path: Path) -> tuple[int, ...]:

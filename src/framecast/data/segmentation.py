@@ -221,7 +221,7 @@ class SegmentationData:
     def annotation(self, index: int) -> np.ndarray:
         """(N,) labels of a video at the rate of its annotation, on which scores are to be computed."""
         video = self.videos[index]
-        return self._labelled_frames(video, self._track(video))[0].astype(np.int64)
+        return self._labelled_frames(video)[0].astype(np.int64)
 
     def to_annotation_rate(self, predicted: np.ndarray, index: int) -> np.ndarray:
         """(N,) predictions for every annotated frame, from predictions (T,) for the steps of item `index`.
@@ -230,7 +230,7 @@ class SegmentationData:
         are repeated n times and cut to the length of the labels.
         """
         video = self.videos[index]
-        labels, frames = self._labelled_frames(video, self._track(video))
+        labels, frames = self._labelled_frames(video)
         steps = frames[:: self.sample_rate]
         if len(predicted) != len(steps):
             raise ValueError(f"video {video!r} has {len(steps)} steps but {len(predicted)} predictions")
@@ -257,10 +257,15 @@ class SegmentationData:
             self._tracks[video] = track = replace(track, values=np.array(track.values))
         return track
 
-    def _labelled_frames(self, video: str, track: FeatureTrack) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (N,) at the rate of the annotation and, for every feature step (F,), its annotated frame."""
+    def _labelled_frames(
+        self, video: str, track: FeatureTrack | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (N,) at the rate of the annotation and, for every feature step (F,), its annotated frame.
+
+        track: the features, read only where they are needed and not given.
+        """
         if video not in self._aligned:
-            labels, frames = self._align(video, track)
+            labels, frames = self._align(video, self._track(video) if track is None else track)
             self._aligned[video] = labels.astype(np.int16), frames.astype(np.int32)
         return self._aligned[video]
 

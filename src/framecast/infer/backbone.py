@@ -5,6 +5,8 @@ Where nothing is given, the weights that are known to serve a backbone well are 
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,17 +63,24 @@ def open_backbone(name: str, weights: str | None = None) -> tuple[nn.Module, str
         raise ValueError(
             f"no weights are known for {name}; pass --weights FILE, or use one of {', '.join(KNOWN_WEIGHTS)}"
         )
-    try:
+    with saying_what_brings(name, known if weights is None else None):
         model = _read_backbone(name, source)
-    except (FileNotFoundError, ImportError) as error:
-        if weights is None and known is not None:
-            raise FileNotFoundError(
-                f"the weights of {name} are not here ({error}); what brings them: {known.install}"
-            ) from None
-        raise
     if (found := model.registered_name) != name:
         raise ValueError(f"{source} holds weights of {found}, not of {name}; pass --backbone {found}")
     return model, source
+
+
+@contextmanager
+def saying_what_brings(name: str, known: KnownWeights | None) -> Generator[None]:
+    """Known weights that are not here are reported together with what brings them."""
+    try:
+        yield
+    except (FileNotFoundError, ImportError) as error:
+        if known is None:
+            raise
+        raise FileNotFoundError(
+            f"the weights of {name} are not here ({error}); what brings them: {known.install}"
+        ) from None
 
 
 def _read_backbone(name: str, source: str) -> nn.Module:
@@ -112,14 +121,8 @@ def start_model(name: str, weights: str, config: dict[str, Any]) -> nn.Module:
     source: Any = weights
     if Path(weights).is_dir() or (not Path(weights).exists() and is_hub_id(weights)):
         source = read_safetensors(model_folder(weights) / "model.safetensors")
-    try:
+    with saying_what_brings(name, known if known is not None and weights == known.source else None):
         return import_checkpoint(system, source, **asked)
-    except (FileNotFoundError, ImportError) as error:
-        if known is not None and weights == known.source:
-            raise FileNotFoundError(
-                f"the weights of {name} are not here ({error}); what brings them: {known.install}"
-            ) from None
-        raise
 
 
 def feature_settings(

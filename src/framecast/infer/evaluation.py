@@ -15,7 +15,7 @@ from framecast.data.segmentation import SegmentationData, open_folder
 from framecast.metrics.protocols import get_protocol
 from framecast.recipes.build import open_data, open_recognition_data, view_protocol
 from framecast.tasks.recognition import collect_probabilities, views_of
-from framecast.tasks.segmentation import check_data, collect_predictions
+from framecast.tasks.segmentation import check_features_of, collect_predictions
 from framecast.train.config import load_recipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
@@ -106,7 +106,7 @@ def evaluate_model(
     """Score a model on every video of an opened data set; `name` is the model's, for messages and records."""
     card = card_of(model)
     check_classes(card.classes, data.classes, name, data.folder.root)
-    check_data(card.features, data, wanted_dim=cast(Any, model).config.feature_dim)
+    check_features_of(card.features, data, wanted_dim=cast(Any, model).config.feature_dim)
     metrics = collect_predictions(model, data, device)
     scores = {p: metrics.compute(p) for p in protocols or data.protocols}
     return Evaluation(scores, str(data.folder.root), data.split, data.subset, len(data), name)

@@ -10,14 +10,12 @@ import torch
 from torch import nn
 
 from framecast.checkpoints import card_of, load
-from framecast.data.features import load_track
+from framecast.data.features import FEATURE_SUFFIXES, load_track
 from framecast.infer.backbone import open_backbone
 from framecast.infer.classifier import Classifier
 from framecast.infer.frame_features import FeatureSettings, extract_features, weights_hash
 from framecast.structures import FeatureTrack, Labels, Provenance, Segments
 from framecast.tasks.segmentation import segment_track
-
-FEATURE_SUFFIXES = (".npy", ".safetensors")
 
 
 class Predictor:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framecast.ops import memory
 from framecast.ops.causal_conv1d import bidirectional_conv1d, causal_conv1d
 from framecast.ops.selective_scan import bidirectional_scan, selective_scan
 
@@ -109,9 +110,11 @@ class MambaMixer(nn.Module):
         if first_only:
             y = self._first_row(tokens)
         else:
-            x, z = self.in_proj(tokens).chunk(2, dim=-1)  # (B, L, E) each, side by side in memory
+            x, z = memory.linear(self.in_proj, tokens).chunk(
+                2, dim=-1
+            )  # (B, L, E) each, side by side in memory
             y = self._both_directions(x, z) if self.bidirectional else self._one_direction(x, z)
-        y = self.out_proj(y)
+        y = memory.linear(self.out_proj, y)
         return y if self.scale == 1.0 else y * self.scale
 
     def _both_directions(self, x: Tensor, z: Tensor) -> Tensor:  # (B, L, E) twice -> (B, L, E)
@@ -119,9 +122,9 @@ class MambaMixer(nn.Module):
         conv, x_proj, dt_proj, A_log, D = zip(*self.walks, strict=True)
         kernels = torch.stack([c.weight[:, 0] for c in conv])  # (2, E, W)
         c = bidirectional_conv1d(x, kernels, torch.stack([c.bias for c in conv]), activation="silu")
-        selected = c.view(2, -1, inner) @ torch.stack([p.weight for p in x_proj]).mT  # (2, B L, R + 2 N)
-        low_rank, B, C = selected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta = low_rank @ torch.stack([p.weight for p in dt_proj]).mT
+        selected = memory.product(c.view(2, -1, inner), torch.stack([p.weight for p in x_proj]))
+        low_rank, B, C = selected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)  # (2, B L, ·)
+        delta = memory.product(low_rank, torch.stack([p.weight for p in dt_proj]))
         return bidirectional_scan(
             c,
             delta.view(2, batch, length, inner),

@@ -14,11 +14,14 @@ from ctypes import c_char_p, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framecast.ops import memory
+
 PATH = Path(__file__).parent / "native" / "framecast_native.so"
+
+empty = memory.empty  # for what the kernels write
 
 _MATRIX = (c_void_p, c_int64)  # first number, distance between rows
 _BATCH = (c_void_p, c_int64, c_int64)  # first number, distances between matrices and between rows
@@ -100,15 +103,6 @@ def call(name: str, *arguments: object) -> None:
         raise ValueError("a span reaches outside the rows")
     if status:
         raise MemoryError(f"no memory left for {name}")
-
-
-def empty(*shape: int) -> Tensor:
-    """Uninitialised float32 on the CPU.
-
-    numpy asks malloc plainly, and what is given back fits the next request of that size. torch asks for an
-    alignment, for which glibc needs a larger hole (its bug 30723), so that long videos would fray the heap.
-    """
-    return torch.from_numpy(np.empty(shape, dtype=np.float32))
 
 
 def rows(x: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """The selective scan of Mamba, channels-last, forwards, backwards or both ways at once.
 
-    t = softplus(delta + delta_bias);  h_l = exp(t_l A) h_{l-1} + t_l u_l B_l;  y_l = (C_l h_l + D u_l) silu(z_l)
+    t = softplus(delta + delta_bias)
+    h_l = exp(t_l A) h_{l-1} + t_l u_l B_l
+    y_l = (C_l h_l + D u_l) silu(z_l)
 
 Gu, Dao 2023, https://arxiv.org/abs/2312.00752. Shapes: B batch, L steps, D channels, N states, G groups of
 D / G channels that share B and C. States and arithmetic are float32 also for half-precision inputs and under

@@ -4,8 +4,8 @@ All exponentials of a chunk are one call, each step is one multiply-add in place
 matrix products. Nothing is divided and no sums of delta are taken, so that no delta overflows. The backward
 pass computes each chunk's states again from the state before the chunk, kept by the forward pass.
 
-Shapes: T steps of a chunk, B batch, G groups, N states, P channels of a group; P lies innermost, so that every
-inner loop is long.
+Shapes: T steps of a chunk, B batch, G groups, N states, P channels of a group; P lies innermost, so that
+every inner loop is long.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ class Walk:
 
     def channels(self, x: Tensor, rows: slice) -> Tensor:
         """Rows of (B, L, D) -> (T, B, G, 1, P) in walking order."""
-        x = self._in_order(x, rows)
-        return x.reshape(*x.shape[:2], self.groups, 1, -1)
+        return self._in_order(x, rows).unflatten(-1, (self.groups, 1, x.shape[-1] // self.groups))
 
     def states(self, x: Tensor, rows: slice) -> Tensor:
         """Rows of (B, L, G, N) -> (T, B, G, N, 1) in walking order; fixed (D, N) -> (G, N, P)."""
@@ -82,6 +81,7 @@ class Memory:
     def __init__(self, walk: Walk) -> None:
         steps, batch = min(CHUNK, walk.u.shape[1]), walk.u.shape[0]
         self.A = walk.fixed(walk.A)
+        self.nothing = walk.u.new_zeros(batch, *self.A.shape)  # the state before the first step
         self.decay = walk.u.new_empty(steps, batch, *self.A.shape)
         self.states = walk.u.new_empty(steps + 1, batch, *self.A.shape)  # begins with the one before
 
@@ -123,7 +123,7 @@ def _gradient_of_weights(weights: Tensor, grad: Tensor, states: Tensor) -> Tenso
 def forward(walk: Walk, initial_state: Tensor | None, kept: Tensor | None) -> tuple[Tensor, Tensor]:
     """y (B, L, D) and the last state (B, D, N); `kept` (B, chunks, N, D) gets the state before each chunk."""
     memory = Memory(walk)
-    state = torch.zeros_like(memory.decay[0])
+    state = memory.nothing
     if initial_state is not None:
         state = initial_state.unflatten(1, (walk.groups, -1)).transpose(-1, -2)
     y = torch.empty_like(walk.u, memory_format=torch.contiguous_format)
@@ -160,7 +160,7 @@ def backward(walk: Walk, kept: Tensor, grad_y: Tensor, grad_last: Tensor | None)
     u, delta, y = (torch.empty_like(walk.u, memory_format=torch.contiguous_format) for _ in range(3))
     B, C = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (walk.B, walk.C))
     A = torch.zeros_like(memory.A)
-    carry = torch.zeros_like(memory.decay[0])
+    carry = memory.nothing
     if grad_last is not None:
         carry = grad_last.unflatten(1, (walk.groups, -1)).transpose(-1, -2)
     for i, rows in reversed(list(enumerate(walk.chunks()))):

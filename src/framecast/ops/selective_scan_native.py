@@ -149,19 +149,20 @@ def backward(
     grads = {
         "grad_u": native_library.empty(*u.shape),
         "grad_delta": native_library.empty(*u.shape),
-        "grad_z": None if z is None else native_library.empty(*z.shape),
         "grad_A": native_library.empty(*per_video, states),
         "grad_D": native_library.empty(*per_video),
         "grad_bias": native_library.empty(*per_video),
         "grad_initial": native_library.empty(directions, batch, channels, states),
     }
+    if z is not None:
+        grads["grad_z"] = native_library.empty(*z.shape)
     slabs = scan.groups * (-(-(channels // scan.groups) // SLAB))
     for name, x in (("grad_B", B), ("grad_C", C)):
         fixed = x.dim() == 3
         shape = (*per_video, states) if fixed else (directions, batch, slabs, steps, states)
         grads[name] = native_library.empty(*shape)
     for name, x in grads.items():
-        setattr(scan, name, None if x is None else x.data_ptr())
+        setattr(scan, name, x.data_ptr())
     scan.kept = kept.data_ptr()
     scan.grad_out = call.rows(call.side_by_side(grad_y[None]))
     scan.grad_last = call.unbroken(grad_last)
@@ -180,7 +181,7 @@ def backward(
         of_weight("grad_B", B.dim() == 3),
         of_weight("grad_C", C.dim() == 3),
         None if D is None else grads["grad_D"].sum(0),
-        grads["grad_z"],
+        grads.get("grad_z"),
         None if delta_bias is None else grads["grad_bias"].sum(0),
         grads["grad_initial"],
     ]

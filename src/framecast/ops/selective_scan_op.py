@@ -7,6 +7,7 @@ the directions are added before the gate.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from functools import cache
@@ -132,7 +133,7 @@ def _directions(
 
 
 def _kept_shape(u: Tensor, A: Tensor, keep: bool, impl: str) -> tuple[int, ...]:
-    """States before each chunk that the backward pass begins with."""
+    """States before each chunk that the backward pass begins with; the operator gives them flattened."""
     if not keep:
         return (0,)
     if choose(impl, u) == "triton":
@@ -162,28 +163,16 @@ def _forward(
         y, last, kept = _triton().scan(
             u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse
         )
-        return y, last, kept if keep else kept.new_empty(0)
+        return y, last, kept.flatten() if keep else kept.new_empty(0)
     kept = torch.empty(_kept_shape(u, A, keep, impl), dtype=dtype, device=u.device)
     u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
     D, z, delta_bias, initial_state = (
         None if x is None else x.to(dtype) for x in (D, z, delta_bias, initial_state)
     )
     if impl == "native":
-        y, last = selective_scan_native.forward(
-            u,
-            delta,
-            A,
-            B,
-            C,
-            D,
-            z,
-            delta_bias,
-            initial_state,
-            delta_softplus,
-            reverse,
-            kept if keep else None,
-        )
-        return y.to(answer_dtype), last, kept
+        given = (u, delta, A, B, C, D, z, delta_bias, initial_state)
+        y, last = selective_scan_native.forward(*given, delta_softplus, reverse, kept if keep else None)
+        return y.to(answer_dtype), last, kept.flatten()
     with torch.autocast(u.device.type, enabled=False):
         walks = _directions(u, delta, A, B, C, D, delta_bias, delta_softplus, reverse)
         answers = [
@@ -195,7 +184,7 @@ def _forward(
         y = answers[0][0] if len(answers) == 1 else answers[0][0].add_(answers[1][0])
         if z is not None:
             y = y * F.silu(z)
-    return y.to(answer_dtype), torch.stack([last for _, last in answers]), kept
+    return y.to(answer_dtype), torch.stack([last for _, last in answers]), kept.flatten()
 
 
 def _backward(
@@ -218,6 +207,7 @@ def _backward(
     """Gradients of u, delta, A, B, C, D, z, delta_bias and initial_state; empty ones of what is None."""
     given = (u, delta, A, B, C, D, z, delta_bias, initial_state)
     impl = choose(impl, u)
+    kept = kept.view(_kept_shape(u, A, True, impl))
     if grad_y is None:
         grad_y = u.new_zeros(u.shape[1:])
     if impl == "triton":
@@ -239,7 +229,7 @@ def _backward(
                 walks = _directions(u, delta, A, B, C, D, delta_bias, delta_softplus, reverse)
                 found = _chunked_backward(walks, grad_y, grad_last, z, kept)
     return [
-        torch.empty(0, device=u.device) if x is None else gradient.to(x.dtype)
+        torch.empty(0, device=u.device) if x is None or gradient is None else gradient.to(x.dtype)
         for x, gradient in zip(given, found, strict=True)
     ]
 
@@ -275,7 +265,7 @@ def _(u: Tensor, delta: Tensor, A: Tensor, *rest: Any) -> tuple[Tensor, Tensor, 
     keep, impl = rest[-2:]
     dtype = compute_dtype(u)
     last = u.new_empty(*u.shape[:2], u.shape[3], A.shape[-1], dtype=dtype)
-    kept = u.new_empty(_kept_shape(u, A, keep, impl), dtype=dtype)
+    kept = u.new_empty(math.prod(_kept_shape(u, A, keep, impl)), dtype=dtype)
     return u.new_empty(u.shape[1:]), last, kept
 
 
@@ -304,7 +294,7 @@ operator.register_autograd(_differentiate, setup_context=_save)
 
 @register_flop_formula(torch.ops.framecast.selective_scan)
 def _flops(u: Any, delta: Any, A: Any, B: Any, C: Any, D: Any, z: Any, *rest: Any, **kwargs: Any) -> int:
-    """Per state: t A, its exponential (counted 2), t u B, two multiply-adds: 9 with rounding up, as is usual."""
+    """9 per state, the usual count: t A, an exponential, t u B, two multiply-adds, and rounded up."""
     channels = _product(u)
     return 9 * channels * A[-1] + (2 * channels if D else 0) + (_product(z) if z else 0)
 

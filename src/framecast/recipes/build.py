@@ -14,6 +14,7 @@ from torch import nn
 
 from framecast.checkpoints import load
 from framecast.data.folders import AnnotationFolder
+from framecast.data.holdout import num_shares
 from framecast.data.recognition import RecognitionData, Subset, open_recognition
 from framecast.data.segmentation import SegmentationData, open_folder, open_segmentation
 from framecast.data.transforms import BatchMix, TransformSettings
@@ -184,14 +185,18 @@ def _folder(settings: SegmentationDataSettings) -> AnnotationFolder:
 
 
 def split_names(recipe: Recipe, wanted: str) -> list[int]:
-    """ "all" or "1,3" as split numbers of the recipe's data: its own splits, its folds, or its hold-outs."""
+    """ "all" or "1,3" as split numbers of the recipe's data: its own splits, its folds, or its hold-outs.
+
+    Images or clips with a test side of their own have one split.
+    """
     if wanted != "all":
         try:
             return [int(part) for part in wanted.split(",")]
         except ValueError:
             raise ValueError(f'splits {wanted!r} are neither "all" nor numbers such as 1,3') from None
     if isinstance(recipe, RecognitionRecipe):
-        return list(range(1, int(1 / recipe.data.holdout) + 1))
+        held_back = open_recognition_data(recipe.data.model_copy(update={"split": None}), "test").held_back
+        return list(range(1, num_shares(recipe.data.holdout) + 1)) if held_back else [1]
     assert isinstance(recipe, SegmentationRecipe)
     if recipe.data.folds:
         return list(range(1, recipe.data.folds + 1))

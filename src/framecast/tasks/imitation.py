@@ -21,6 +21,7 @@ from framecast.backbones.videomamba_pretraining import (
     sample_hidden,
 )
 from framecast.backbones.vit import VisionTransformer
+from framecast.tasks.ranks import gather_over_ranks, own_items
 from framecast.tasks.recognition import RecognitionTask
 
 
@@ -117,13 +118,16 @@ class MaskedPretrainingTask(_WithTeacher):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Nothing is classified yet: the loss on the test side, with masks of its own."""
+        """Nothing is classified yet: the loss on the test side, with masks that every item keeps."""
         assert self.eval_data is not None
-        losses = []
-        for i in range(len(self.eval_data)):
+        losses: dict[int, float] = {}
+        for i in own_items(len(self.eval_data)):
             pixels = self.eval_data[i]["pixels"].to(device)
-            losses.append(float(self.loss(model, {"pixels": pixels})[0]))
-        return {"loss": sum(losses) / len(losses)}
+            with torch.random.fork_rng():
+                torch.manual_seed(i)  # the same masks in every evaluation, on any number of processes
+                losses[i] = float(self.loss(model, {"pixels": pixels})[0])
+        everywhere = sorted(item for part in gather_over_ranks(losses) for item in part.items())
+        return {"loss": sum(loss for _, loss in everywhere) / len(everywhere)}
 
     def card(self) -> dict[str, Any]:
         return super().card() | {"task": "", "classes": []}

@@ -27,14 +27,21 @@ def own_items(count: int) -> range:
     return range(rank, count, ranks)
 
 
+def gather_over_ranks(value: Any) -> list[Any]:
+    """The value of every process, in the order of ranks, on every process."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def merge_over_ranks(metrics: Metrics, empty: Callable[[], Metrics]) -> Metrics:
     """What all processes have collected, on every process; `empty` makes metrics like these."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return metrics
-    states: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(states, metrics.state_dict())
     merged = empty()
-    for state in states:
+    for state in gather_over_ranks(metrics.state_dict()):
         part = empty()
         part.load_state_dict(state)
         merged.merge(part)

@@ -52,7 +52,7 @@ class SegmentationTask:
                     f"leave {key} out, it is read from the data"
                 )
         if eval_data is not None:
-            check_data(train_data.provenance, eval_data, wanted_dim=train_data.feature_dim)
+            check_features_of(train_data.provenance, eval_data, wanted_dim=train_data.feature_dim)
         if "segmentation" not in find("model", model).tags:
             raise ValueError(f"{model} is no segmentation model; `framecast list` shows which are")
         with torch.device("meta"):  # what is wrong with the settings is said before a run folder is made
@@ -144,7 +144,7 @@ def segment_track(model: nn.Module, track: FeatureTrack, video: str = "") -> Seg
     )
 
 
-def check_data(expected: Provenance | None, data: SegmentationData, *, wanted_dim: int) -> None:
+def check_features_of(expected: Provenance | None, data: SegmentationData, *, wanted_dim: int) -> None:
     """Refuse a data set whose features are not those that a model is trained on; see `check_features`."""
     nothing = np.empty((data.feature_dim, 0))
     source = str(data.folder.feature_path(data.videos[0]))

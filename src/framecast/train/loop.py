@@ -308,6 +308,8 @@ class Trainer:
             self.model.eval()
             with distributed.whole_weights(self.model):
                 scores = self.task.evaluate(self.model, self.world.device)
+            # Those of rank 0: ranks that differ in the last digit would not keep the same weights.
+            scores = gather_objects(scores, self.world)[0]
             metrics = {key: float(value) for key, value in scores.items()}
             self.model.train()
             epoch = self.plan.epoch_of(progress.step - 1) + 1

@@ -29,10 +29,9 @@ class Records:
 
     def __init__(self, folder: Path, recipe: Recipe, world: World) -> None:
         self.folder, self.recipe, self.active = folder, recipe, world.is_main
-        self._writers: list[_TensorBoard | _WeightsAndBiases] = []
-        if self.active:  # before anything is written: a missing package must not cost a training run
-            makers = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
-            self._writers = [makers[name](folder, recipe) for name in recipe.log]
+        # Before anything is written, and on all ranks: none may wait for one that lacks a package.
+        makers = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
+        self._writers = [makers[name](folder, recipe) for name in recipe.log]
 
     def begin(self, step: int, environment: dict[str, Any]) -> None:
         """Start, or go on after `step`: lines of later steps are dropped, they will come again."""

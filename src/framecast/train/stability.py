@@ -81,7 +81,9 @@ class StabilityWatch:
     def nonfinite(self, cause: str) -> None:
         """Loss or gradient of this step is not finite, and why."""
         if self.every is not None:
-            self._write({"step": self._step, "nonfinite": cause})
+            seen = {"layers": self._layers()} if self._gradients else {}
+            self._write({"step": self._step, "nonfinite": cause} | seen)
+            self._gradients = {}
 
     def log(self, values: dict[str, float]) -> None:
         """After the step, with its loss and gradient norm, the same on all processes."""
@@ -166,7 +168,7 @@ class _Output:
 
     def add(self, found: Sequence[Tensor]) -> None:
         """The first tensor is the layer's own answer; the residual stream is the last one."""
-        norm = torch.linalg.vector_norm(found[0], dtype=torch.float32)
+        norm = _norm(found[0])
         self.sums += torch.stack([norm.square(), norm.new_tensor(found[0].numel())])
         low, high = found[-1].float().aminmax()
         self.largest = torch.maximum(self.largest, torch.maximum(-low, high).nan_to_num(math.inf))
@@ -197,7 +199,7 @@ def gradient_norms(model: nn.Module, layers: dict[str, nn.Module], world: World)
     for name, p in model.named_parameters():
         whole, shards = squares.setdefault(owner.get(p, name), ([], []))
         if p.grad is not None:
-            part = torch.linalg.vector_norm(local(p.grad), dtype=torch.float32).square()
+            part = _norm(local(p.grad)).square()
             (shards if isinstance(p.grad, DTensor) else whole).append(part)
     nothing = torch.zeros((), device=world.device)
     sums = [torch.stack([sum(parts, nothing) for parts in pair]) for pair in squares.values()]
@@ -209,6 +211,11 @@ def gradient_norms(model: nn.Module, layers: dict[str, nn.Module], world: World)
         dist.all_reduce(shards)
         table[:, 1] = shards
     return dict(zip(squares, rounded(table.sum(1).sqrt().tolist()), strict=True))
+
+
+def _norm(x: Tensor) -> Tensor:
+    """2-norm, summed in float32 also for half-precision numbers."""
+    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32)).float()
 
 
 def unusual(value: float, recent: Sequence[float]) -> float | None:

@@ -1,7 +1,6 @@
 """Accuracy against the severity of corruptions, and against the quality of JPEG, of one or more models.
 
-Small panels with common axes: the mean of all corruptions first, then one panel per corruption. Severity 0 is
-the clean data.
+Small panels with common axes: the mean over the corruptions first, then one panel per corruption.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def draw_severities(curves: Sequence[RobustnessCurves], path: str | Path, *, tit
     names = [n for n in (curves[0].corruptions if curves else ()) if all(n in c.corruptions for c in curves)]
     if not names:
         raise ValueError("there is no corruption that was measured for all models")
-    panels = {"mean of all": [c.mean() for c in curves]} if len(names) > 1 else {}
+    panels = {"mean": [c.mean() for c in curves]} if len(names) > 1 else {}
     panels |= {name: [dict(c.corruptions[name]) for c in curves] for name in names}
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -127,7 +126,7 @@ class _Sheet:
         names = [clean(c.name) for c in curves] if len(curves) > 1 else []
         lines = self._legend(names)
         head = (0.34 if title else 0.0) + LEGEND_ROW * len(lines)
-        self.top = head + (TOP if head else 0.36)
+        self.top = head + (TOP if panel is PANEL and head else 0.3)
         self.height = self.top + self.inside[1] + BOTTOM
         self.figure = Figure(figsize=(self.width, self.height), dpi=DPI, facecolor="white")
         if title:

@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from framecast.viz.canvas import DPI, FAINT, HAIRLINE, INK, drawable, font, shortened, text_width
 from framecast.viz.palette import PALETTE, clean
@@ -55,15 +55,14 @@ def draw_stability(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title
 def _picture(
     rows: Sequence[Mapping[str, Any]], watched: Sequence[Mapping[str, Any]], suffix: str, title: str
 ) -> bytes:
-    layers = list(dict.fromkeys(name for row in watched for name in row["layers"]))
+    layers = {key: _layers_with(watched, key) for key in MAPS}
     steps = np.array([row["step"] for row in watched], dtype=float)
     last = max(row["step"] for row in rows)
     top = TOP if title else 0.3
-    tall = max(LOWEST_MAP, LAYER * len(layers))
-    height = top + LOSS + len(MAPS) * (GAP + tall) + AXIS
-    names = [shortened(clean(name), 7, NAMES_AT_MOST) for name in layers]
-    left = MARGIN + max(text_width(name, 7) for name in names) + 0.12
-    left = max(left, 0.85)
+    tall = {key: max(LOWEST_MAP, LAYER * len(names)) for key, names in layers.items()}
+    height = top + LOSS + sum(tall.values()) + len(MAPS) * GAP + AXIS
+    widest = max((text_width(shown, 7) for names in layers.values() for shown in _shown(names)), default=0.0)
+    left = max(MARGIN + widest + 0.12, 0.85)
     wide = WIDTH - left - MARGIN - BAR
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     if title:
@@ -83,24 +82,36 @@ def _picture(
     y += LOSS
     for i, (key, label) in enumerate(MAPS.items()):
         y += GAP
-        values = np.array([[_number(row["layers"].get(name, {}), key) for row in watched] for name in layers])
-        panel = axes(y, tall)
-        bar = axes(y, tall, left + wide + 0.15, 0.14)
+        values = np.array(
+            [[_number(row["layers"].get(name, {}), key) for row in watched] for name in layers[key]]
+        )
+        panel = axes(y, tall[key])
+        bar = axes(y, tall[key], left + wide + 0.15, 0.14)
         _draw_map(panel, bar, steps, last, values)
         panel.set_title(label, fontproperties=font(9), color=INK, loc="left", pad=4)
-        _name_layers(panel, names, tall)
+        _name_layers(panel, _shown(layers[key]), tall[key])
         if i + 1 < len(MAPS):
             panel.set_xticklabels([])
         else:
             panel.set_xlabel("step", fontproperties=font(9), color=INK)
         _small(panel, bar)
-        y += tall
+        y += tall[key]
     buffer = io.BytesIO()
     if suffix == ".svg":
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": "framecast"})
     else:
         FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": "framecast"})
     return buffer.getvalue()
+
+
+def _layers_with(watched: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """Layers of which that is known in some step, in the order of the file; at least one row is drawn."""
+    named = dict.fromkeys(name for row in watched for name, layer in row["layers"].items() if key in layer)
+    return list(named) or [""]
+
+
+def _shown(names: Sequence[str]) -> list[str]:
+    return [shortened(clean(name), 7, NAMES_AT_MOST) for name in names]
 
 
 def _number(layer: Mapping[str, float | None], key: str) -> float:
@@ -144,10 +155,15 @@ def _draw_loss(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_xticklabels([])
-    words = "loss"
-    words += f"   ● {len(jumps)} jump{'s' * (len(jumps) != 1)}" if jumps else ""
-    words += f"   │ {len(broken)} step{'s' * (len(broken) != 1)} not finite" if broken else ""
-    axes.set_title(words, fontproperties=font(9), color=INK, loc="left", pad=4)
+    axes.set_title("loss", fontproperties=font(9), color=INK, loc="left", pad=4)
+    told = [(f"● {len(jumps)} jump{'s' * (len(jumps) != 1)}", JUMP)] if jumps else []
+    told += [(f"| {len(broken)} step{'s' * (len(broken) != 1)} not finite", BROKEN)] if broken else []
+    x, wide = 1.0, axes.get_position().width * WIDTH
+    for words, color in reversed(told):
+        axes.text(
+            *(x, 1.03, words), transform=axes.transAxes, color=color, ha="right", fontproperties=font(8.5)
+        )
+        x -= (text_width(words, 8.5) + 0.2) / wide
     _small(axes)
 
 
@@ -172,19 +188,21 @@ def _draw_map(axes: Axes, bar: Axes, steps: np.ndarray, last: float, values: np.
     firsts = steps[cuts]
     edges = np.concatenate([[0.5], (firsts[1:] + firsts[:-1]) / 2, [last + 0.5]])
     known = values[np.isfinite(values) & (values > 0)]
-    low, high = (known.min(), known.max()) if len(known) else (1.0, 1.0)
-    norm = LogNorm(low, high if high > low else low * 10)
+    low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
+    middle = math.sqrt(low * high)
+    low, high = min(low, middle / 10**0.5), max(high, middle * 10**0.5)  # a decade or more
+    norm = LogNorm(low, high)
     colors = colormaps["viridis"].with_extremes(bad="#ffffff", over=BROKEN)
-    shown = np.ma.masked_invalid(np.where(np.isposinf(values), norm.vmax * 10, np.maximum(values, low)))
+    shown = np.ma.masked_invalid(np.where(np.isposinf(values), high * 10, np.maximum(values, low)))
     rows = np.arange(len(values) + 1) - 0.5
     mesh = axes.pcolormesh(edges, rows, shown, norm=norm, cmap=colors, rasterized=True)
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.spines[:].set_visible(False)
     axes.figure.colorbar(mesh, cax=bar)
-    bar.yaxis.set_major_locator(LogLocator(numticks=6))
+    bar.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,), numticks=8))
     bar.yaxis.set_minor_locator(NullLocator())
-    bar.yaxis.set_major_formatter(LogFormatterSciNotation())
+    bar.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bar.tick_params(colors=FAINT, length=2, width=0.6)
     for spine in bar.spines.values():
         spine.set_visible(False)

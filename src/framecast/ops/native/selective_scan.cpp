@@ -11,42 +11,56 @@ namespace {
 
 constexpr int WIDEST = 128 / LANES;  // vectors of a block at most
 
-// y += C h over the states n .. n + S - 1, with h = 2^(t A) h + (t u) B.
+// Numbers of each step: vectors, or B or C of the states at hand.
+struct Series {
+  const float* at;
+  int64_t row;
+
+  Series from(int64_t number) const { return {at + number, row}; }
+};
+
+// What the passes hand each other, (STEPS, LANES) each.
+struct Chunk {
+  float *t, *tu, *y;
+  int64_t steps;
+};
+
+// y = before + C h over S states, with h = 2^(t A) h + (t u) B.
 template <int S, bool FIXED_B, bool FIXED_C, bool WILD>
-void recur(const float* t, const float* tu, float* y, int64_t steps, const float* A, float* state,
-           const float* B, int64_t B_row, const float* C, int64_t C_row, Ahead ahead) {
+void recur(Chunk chunk, Series before, const float* A, float* state, Series B, Series C, Ahead ahead) {
   Vector a[S], h[S];
   for (int i = 0; i < S; ++i) a[i] = load(A + i * LANES), h[i] = load(state + i * LANES);
-  for (int64_t l = 0; l < steps; ++l, B += B_row, C += C_row, ahead.at += ahead.row) {
+  for (int64_t l = 0; l < chunk.steps; ++l) {
     __builtin_prefetch(ahead.at);
-    const Vector time = load(t + l * LANES), input = load(tu + l * LANES);
-    Vector sums[2] = {};  // sums of few numbers before sums of many: less is rounded away
+    const Vector time = load(chunk.t + l * LANES), input = load(chunk.tu + l * LANES);
+    Vector decay[S], sum;  // of these states first, then to what is there: less is rounded away
+    decays<WILD>(time, a, decay);
 #pragma GCC unroll 4
     for (int i = 0; i < S; ++i) {
-      h[i] = power<WILD>(apart(time * a[i])) * h[i] + input * weight<FIXED_B>(B, i);
-      const Vector part = h[i] * weight<FIXED_C>(C, i);
-      sums[i / 2] = i % 2 ? sums[i / 2] + part : part;
+      h[i] = decay[i] * h[i] + input * weight<FIXED_B>(B.at, i);
+      const Vector part = h[i] * weight<FIXED_C>(C.at, i);
+      sum = i ? sum + part : part;
     }
-    store(y + l * LANES, load(y + l * LANES) + (S > 2 ? sums[0] + sums[1] : sums[0]));
+    store(chunk.y + l * LANES, load(before.at) + sum);
+    before.at += before.row, B.at += B.row, C.at += C.row, ahead.at += ahead.row;
   }
   for (int i = 0; i < S; ++i) store(state + i * LANES, h[i]);
 }
 
 template <bool FIXED_B, bool FIXED_C, bool WILD>
-void recur_all(const float* t, const float* tu, float* y, int64_t steps, const float* A, float* state,
-               int64_t states, const float* B, int64_t B_row, const float* C, int64_t C_row, const Ahead* ahead) {
+void recur_all(Chunk chunk, int64_t states, const float* A, float* state, Series B, Series C, const Ahead* ahead) {
   constexpr int64_t b = FIXED_B ? LANES : 1, c = FIXED_C ? LANES : 1;
+  const Series sum{chunk.y, LANES}, nothing{ZEROS, 0};
   int64_t n = 0;
   for (; n + GROUP <= states; n += GROUP)
-    recur<GROUP, FIXED_B, FIXED_C, WILD>(t, tu, y, steps, A + n * LANES, state + n * LANES, B + n * b, B_row,
-                                         C + n * c, C_row, ahead[n / GROUP % 4]);
+    recur<GROUP, FIXED_B, FIXED_C, WILD>(chunk, n ? sum : nothing, A + n * LANES, state + n * LANES, B.from(n * b),
+                                         C.from(n * c), ahead[n / GROUP % 4]);
   for (; n < states; ++n)
-    recur<1, FIXED_B, FIXED_C, WILD>(t, tu, y, steps, A + n * LANES, state + n * LANES, B + n * b, B_row,
-                                     C + n * c, C_row, ahead[n % 4]);
+    recur<1, FIXED_B, FIXED_C, WILD>(chunk, n ? sum : nothing, A + n * LANES, state + n * LANES, B.from(n * b),
+                                     C.from(n * c), ahead[n % 4]);
 }
 
-using Recur = void (*)(const float*, const float*, float*, int64_t, const float*, float*, int64_t, const float*,
-                       int64_t, const float*, int64_t, const Ahead*);
+using Recur = void (*)(Chunk, int64_t, const float*, float*, Series, Series, const Ahead*);
 
 Recur recur_for(const Scan& s, bool wild) {
   static constexpr Recur KINDS[2][2][2] = {
@@ -58,7 +72,7 @@ Recur recur_for(const Scan& s, bool wild) {
 // One vector of channels of one direction, chunk by chunk.
 struct Walker {
   Lane lane;
-  float *t, *tu, *y;         // (STEPS, LANES)
+  Chunk chunk;
   float *A, *state, *B, *C;  // (states, LANES); B and C if they are fixed
   Vector steepest;
 
@@ -67,8 +81,8 @@ struct Walker {
   void begin(float* memory) {
     const Scan& s = *lane.scan;
     const int64_t size = s.states * LANES;
-    t = memory, tu = t + STEPS * LANES, y = tu + STEPS * LANES;
-    A = y + STEPS * LANES, state = A + size, B = state + size, C = B + size;
+    chunk = {memory, memory + STEPS * LANES, memory + 2 * STEPS * LANES};
+    A = memory + 3 * STEPS * LANES, state = A + size, B = state + size, C = B + size;
     steepest = lane.load_weights(A, B, C);
     if (s.initial)
       by_lane(s.initial + lane.state(), s.states, lane.count, 1.0f, state);
@@ -82,53 +96,60 @@ struct Walker {
     if (s.kept)
       for (int64_t n = 0; n < s.states; ++n)
         store_first(lane.kept(first / STEPS) + n * s.channels, load(state + n * LANES), lane.count);
-    const bool wild = prepare(first, steps);
+    chunk.steps = steps;
+    const bool wild = prepare(first);
     const Ahead ahead[4] = {{next.at(s.u, next_first), next.sign() * s.u.row},
                             {next.at(s.delta, next_first), next.sign() * s.delta.row},
                             {next.at_shared(s.z, next_first), next.sign() * s.z.row},
                             {next.out_shared(s.out, next_first), next.sign() * s.channels}};
-    recur_for(s, wild)(t, tu, y, steps, A, state, s.states,
-                       s.fixed_B ? B : lane.weights(s.B, s.B_group, first), s.fixed_B ? 0 : lane.sign() * s.B.row,
-                       s.fixed_C ? C : lane.weights(s.C, s.C_group, first), s.fixed_C ? 0 : lane.sign() * s.C.row,
-                       ahead);
-    finish(first, steps);
+    const Series b = s.fixed_B ? Series{B, 0} : Series{lane.weights(s.B, s.B_group, first), lane.sign() * s.B.row};
+    const Series c = s.fixed_C ? Series{C, 0} : Series{lane.weights(s.C, s.C_group, first), lane.sign() * s.C.row};
+    recur_for(s, wild)(chunk, s.states, A, state, b, c, ahead);
+    finish(first);
   }
 
-  // t, t u and zeros for the sums; whether any exponent t A is too large for the plain power.
-  bool prepare(int64_t first, int64_t steps) const {
+  // t and t u; whether any exponent t A is too large for the plain power.
+  bool prepare(int64_t first) const {
     const Scan& s = *lane.scan;
     const float *u = lane.at(s.u, first), *delta = lane.at(s.delta, first);
     const Vector bias = lane.parameter(s.delta_bias);
     Vector longest{};
-    for (int64_t l = 0; l < steps; ++l) {
-      Vector time = load_first(delta, lane.count) + bias;
+    const int64_t u_row = lane.sign() * s.u.row, delta_row = lane.sign() * s.delta.row;
+    for (int64_t l = 0; l < chunk.steps; l += 2) {
+      const int64_t more = l + 1 < chunk.steps;  // the last step of an odd number is taken twice
+      Pair time = {load_first(delta, lane.count) + bias, load_first(delta + more * delta_row, lane.count) + bias};
       if (s.softplus) time = softplus(time);
-      store(t + l * LANES, time);
-      store(tu + l * LANES, time * load_first(u, lane.count));
-      store(y + l * LANES, Vector{});
-      longest = larger(larger(time, -time), longest);
-      u += lane.sign() * s.u.row, delta += lane.sign() * s.delta.row;
+      store(chunk.t + l * LANES, time.a), store(chunk.t + (l + more) * LANES, time.b);
+      store(chunk.tu + l * LANES, time.a * load_first(u, lane.count));
+      store(chunk.tu + (l + more) * LANES, time.b * load_first(u + more * u_row, lane.count));
+      longest = larger(larger(size(time.a), size(time.b)), longest);
+      u += 2 * u_row, delta += 2 * delta_row;
     }
     return any_beyond(longest * steepest, 126.0f);
   }
 
   // D u; the answers of two directions add up; the last direction applies the gate.
-  void finish(int64_t first, int64_t steps) const {
+  void finish(int64_t first) const {
     const Scan& s = *lane.scan;
     const bool gate = s.z.at && lane.direction == s.directions - 1;
     const float *u = lane.at(s.u, first), *z = lane.at_shared(s.z, first);
     float* out = lane.out_shared(s.out, first);
     const Vector skip = lane.parameter(s.D);
-    for (int64_t l = 0; l < steps; ++l) {
-      Vector sum = load(y + l * LANES);
-      if (s.D) sum += skip * load_first(u, lane.count);
-      if (lane.direction) sum += load_first(out, lane.count);
+    const int64_t u_row = lane.sign() * s.u.row, z_row = lane.sign() * s.z.row, row = lane.sign() * s.channels;
+    for (int64_t l = 0; l < chunk.steps; l += 2) {
+      const int64_t more = l + 1 < chunk.steps;
+      Pair sum = {load(chunk.y + l * LANES), load(chunk.y + (l + more) * LANES)};
+      const auto two = [&](const float* x, int64_t x_row) {
+        return Pair{load_first(x, lane.count), load_first(x + more * x_row, lane.count)};
+      };
+      if (s.D) sum = sum + Pair{skip, skip} * two(u, u_row);
+      if (lane.direction) sum = sum + two(out, row);
       if (gate) {
-        const Vector logit = load_first(z, lane.count);
-        sum *= logit * sigmoid(logit);
+        const Pair logit = two(z, z_row);
+        sum = sum * logit * sigmoid(logit);
       }
-      store_first(out, sum, lane.count);
-      u += lane.sign() * s.u.row, z += lane.sign() * s.z.row, out += lane.sign() * s.channels;
+      store_first(out, sum.a, lane.count), store_first(out + more * row, sum.b, lane.count);
+      u += 2 * u_row, z += 2 * z_row, out += 2 * row;
     }
   }
 };

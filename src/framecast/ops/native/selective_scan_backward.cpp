@@ -72,13 +72,13 @@ void retrace(const Chunk& c, bool answer, const float* A, const float* kept, int
   for (int64_t l = 0; l < c.steps; ++l, B += B_row, C += C_row, ahead.at += ahead.row) {
     __builtin_prefetch(ahead.at);
     const Vector time = load(c.t + l * LANES), input = load(c.tu + l * LANES);
-    Vector sum{};
+    Vector decay[S], sum{};
+    decays<WILD>(time, a, decay);
 #pragma GCC unroll 4
     for (int i = 0; i < S; ++i) {
-      const Vector decay = power<WILD>(apart(time * a[i]));
       store(c.before + (l * S + i) * LANES, h[i]);
-      store(c.decay + (l * S + i) * LANES, decay);
-      h[i] = decay * h[i] + input * weight<FIXED_B>(B, i);
+      store(c.decay + (l * S + i) * LANES, decay[i]);
+      h[i] = decay[i] * h[i] + input * weight<FIXED_B>(B, i);
       sum += h[i] * weight<FIXED_C>(C, i);
     }
     if (answer) store(c.y + l * LANES, load(c.y + l * LANES) + sum);
@@ -175,10 +175,10 @@ struct Walker {
 
   void begin(float* memory) {
     const Scan& s = *lane.scan;
-    const int64_t size = s.states * LANES;
-    A = memory, reach = A + size, grad_A = reach + size, B = grad_A + size, C = B + size;
-    grad_B = C + size, grad_C = grad_B + size;
-    for (float* x = reach; x != memory + 7 * size; ++x) *x = 0.0f;
+    const int64_t part = s.states * LANES;
+    A = memory, reach = A + part, grad_A = reach + part, B = grad_A + part, C = B + part;
+    grad_B = C + part, grad_C = grad_B + part;
+    for (float* x = reach; x != memory + 7 * part; ++x) *x = 0.0f;
     steepest = lane.load_weights(A, B, C);
     if (s.grad_last) by_lane(s.grad_last + lane.state() , s.states, lane.count, 1.0f, reach);
     grad_D = grad_bias = Vector{};
@@ -229,7 +229,7 @@ struct Walker {
       store(chunk.y + l * LANES, Vector{});
       store(chunk.grad_tu + l * LANES, Vector{});
       store(chunk.grad_t + l * LANES, Vector{});
-      longest = larger(larger(time, -time), longest);
+      longest = larger(size(time), longest);
     }
     return any_beyond(longest * steepest, 126.0f);
   }

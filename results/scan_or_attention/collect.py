@@ -1,0 +1,165 @@
+"""Turns the runs of run.sh into summary.json, the tables of the README and the plots.
+
+python results/scan_or_attention/collect.py runs/scan_or_attention
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+START, END = "<!-- table:start -->", "<!-- table:end -->"
+NAMES = {
+    "vit": "ViT",
+    "videomamba": "VideoMamba",
+    "stablemamba": "StableMamba",
+    "dinov2_head": "DINOv2, linear head",
+}
+COLORS = {"vit": "#3179b7", "videomamba": "#ed872f", "stablemamba": "#25a37e", "dinov2_head": "#7d8894"}
+KEYS = ("top1", "ece", "corrupted_top1", "relative_drop", "jpeg_10")
+HEADS = (
+    "top-1",
+    "calibration error",
+    "top-1, mean of 75 corruptions",
+    "loss of it, %",
+    "top-1 at JPEG quality 10",
+)
+SIZES = ("small", "deep", "wide")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Scores of one run; those of corrupted data where they were measured."""
+    summary = json.loads((folder / "summary.json").read_text())
+    row: dict[str, Any] = {
+        "run": folder.name,
+        "seed": summary["seed"],
+        "seconds": round(summary["seconds"]),
+        **{key: summary["metrics"][key] for key in ("top1", "ece", "nll")},
+    }
+    path = folder / "robustness.json"
+    if path.is_file():
+        found = json.loads(path.read_text())
+        row |= {key: found["summary"][key] for key in ("corrupted_top1", "relative_drop", "mce")}
+        row["jpeg"] = {int(q): score for q, score in found["jpeg_curve"].items()}
+        row["jpeg_10"] = row["jpeg"][10]
+        row["by_severity"] = [
+            statistics.fmean(c["top1"][str(s)] for c in found["corruptions"].values()) for s in range(1, 6)
+        ]
+        row["by_corruption"] = {name: round(c["mean"], 2) for name, c in found["corruptions"].items()}
+    return row
+
+
+def over_seeds(rows: list[dict[str, Any]], key: str) -> list[float]:
+    """The mean over splits for every seed."""
+    seeds = sorted({row["seed"] for row in rows})
+    return [
+        statistics.fmean(r[key] for r in rows if r["seed"] == seed)
+        for seed in seeds
+        if all(key in r for r in rows)
+    ]
+
+
+def cell(rows: list[dict[str, Any]], key: str) -> str:
+    values = over_seeds(rows, key)
+    if not values:
+        return ""
+    digits = 3 if key == "ece" else 1
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
+
+
+def tables(data: dict[str, dict[str, list[dict[str, Any]]]], scaling: dict[str, dict[str, Any]]) -> str:
+    parts = []
+    for name, models in data.items():
+        count = max(len({row["seed"] for row in rows}) for rows in models.values())
+        parts += [f"**{name}**, {count} seeds, ± standard deviation over them", ""]
+        parts += [f"| model | {' | '.join(HEADS)} |", "|---" * (len(HEADS) + 1) + "|"]
+        parts += [
+            f"| {NAMES[m]} | {' | '.join(cell(rows, key) for key in KEYS)} |" for m, rows in models.items()
+        ]
+        parts.append("")
+    if scaling:
+        rates = sorted({key.rsplit("-", 1)[1] for key in scaling}, key=float)
+        parts += ["**Depth, width and learning rate** (CIFAR, seed 0, top-1)", ""]
+        parts += [
+            f"| model | size | {' | '.join(f'lr {rate}' for rate in rates)} |",
+            "|---" * (len(rates) + 2) + "|",
+        ]
+        for model in ("vit", "videomamba", "stablemamba"):
+            for size in SIZES:
+                cells = [scaling.get(f"{model}-{size}-{rate}", {}) for rate in rates]
+                shown = [f"{c['top1']:.1f}" if "top1" in c else c.get("ended", "") for c in cells]
+                parts.append(f"| {NAMES[model]} | {size} | {' | '.join(shown)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def read_scaling(folder: Path) -> dict[str, Any]:
+    """Top-1 and the largest gradient norm of a run, or how it ended."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    norms = [row["grad_norm"] for row in rows if row["kind"] == "train"]
+    scores = [row["top1"] for row in rows if row["kind"] == "eval"]
+    ended = {} if (folder / "summary.json").is_file() else {"ended": "diverged"}
+    return {"grad_norm_max": max(norms), **(ended or {"top1": scores[-1]})}
+
+
+def plot(data: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
+    """Accuracy against severity and along the JPEG curve, a row per data set."""
+    shown = {
+        n: {m: [r for r in rows if "jpeg" in r] for m, rows in models.items()} for n, models in data.items()
+    }
+    shown = {n: {m: rows for m, rows in models.items() if rows} for n, models in shown.items()}
+    shown = {n: models for n, models in shown.items() if models}
+    if not shown:
+        return
+    figure = Figure(figsize=(9, 3.4 * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 2, squeeze=False)
+    for (left, right), (name, models) in zip(axes, shown.items(), strict=True):
+        for model, rows in models.items():
+            severity = [statistics.fmean([r["top1"], *r["by_severity"]][s] for r in rows) for s in range(6)]
+            qualities = sorted(rows[0]["jpeg"], reverse=True)
+            curve = [statistics.fmean(row["jpeg"][q] for row in rows) for q in qualities]
+            style = {"color": COLORS[model], "marker": "o", "markersize": 4, "label": NAMES[model]}
+            left.plot(range(6), severity, **style)
+            right.plot(range(len(qualities)), curve, **style)
+            right.set_xticks(range(len(qualities)), [str(q) for q in qualities])
+        left.set_xticks(range(6), ["clean", "1", "2", "3", "4", "5"])
+        left.set(title=f"{name}: 15 corruptions", xlabel="severity", ylabel="top-1 in %")
+        right.set(title=f"{name}: JPEG", xlabel="quality")
+        for axis in (left, right):
+            axis.spines[["top", "right"]].set_visible(False)
+        left.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def main(runs: Path) -> None:
+    data: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name in ("cifar", "fights"):
+        for model in NAMES:
+            rows = [read_run(p.parent) for p in sorted((runs / name / model).glob("*seed*/summary.json"))]
+            if rows:
+                data.setdefault(name, {})[model] = rows
+    scaling = {
+        p.parent.name: read_scaling(p.parent) for p in sorted((runs / "scaling").glob("*/metrics.jsonl"))
+    }
+    environment = json.loads(next(runs.glob("cifar/*/*/environment.json")).read_text())
+    environment = environment[-1] if isinstance(environment, list) else environment
+    environment.pop("command", None)  # holds local paths; run.sh is the command
+    summary = {"command": "bash results/scan_or_attention/run.sh DATA", "environment": environment}
+    summary |= {"data": data, "scaling": scaling}
+    (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    readme = HERE / "README.md"
+    before, after = readme.read_text().split(START)[0], readme.read_text().split(END)[1]
+    readme.write_text(f"{before}{START}\n{tables(data, scaling)}\n{END}{after}")
+    plot(data, HERE / "plot.png")
+    print(tables(data, scaling))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
