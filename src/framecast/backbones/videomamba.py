@@ -190,24 +190,28 @@ class VideoMamba(nn.Module):
 
     def run(self, tokens: Tensor, frames: int, *, first_only: bool = False) -> Tensor:
         """All layers and the final norm: (B, 1 + T' N, D) -> the same, or only the first row of it."""
+        h, r = self.carry(tokens, frames, len(self.layers), first_only=first_only)
+        return self.norm_f(add(h if r is None else self.drop_path(h), r))
+
+    def carry(
+        self, tokens: Tensor, frames: int, num_layers: int, *, first_only: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the first so many layers hand on: h, and r before h is added to it."""
         h, r = tokens, None
         with memory.reused() if native_library.usable(tokens) else nullcontext():
-            for i, layer in enumerate(self.layers):
-                h, r = layer(h, r, frames=frames, first_only=first_only and i == len(self.layers) - 1)
-        return self.norm_f(add(h if r is None else self.drop_path(h), r))
+            for i, layer in enumerate(self.layers[:num_layers]):
+                h, r = layer(h, r, frames=frames, first_only=first_only and i == num_layers - 1)
+        return h, r
 
     def forward_features(self, x: Tensor, layer: int | None = None) -> Tensor:
         """Tokens (B, 1 + T' N, D): after the final norm, or as layer `layer` (0-based) leaves them."""
+        depth = len(self.layers)
+        if layer is not None and not 0 <= layer < depth:
+            raise ValueError(f"layer {layer} asked of a {type(self).__name__} with layers 0..{depth - 1}")
+        tokens, frames = self.embed(x), self.frames_of(x)
         if layer is None:
-            return self.run(self.embed(x), self.frames_of(x))
-        if not 0 <= layer < len(self.layers):
-            raise ValueError(
-                f"layer {layer} asked of a {type(self).__name__} with layers 0..{len(self.layers) - 1}"
-            )
-        h, r = self.embed(x), None
-        for unit in self.layers[: layer + 1]:
-            h, r = unit(h, r, frames=self.frames_of(x))
-        return add(h, r)
+            return self.run(tokens, frames)
+        return add(*self.carry(tokens, frames, layer + 1))
 
     def forward_head(self, tokens: Tensor) -> Tensor:  # (B, L, D) -> (B, classes)
         return self.head(self.dropout(tokens[:, 0]))

@@ -32,8 +32,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:  # (..., D) -> (..., D)
-        weight = self.weight.to(x.dtype)
-        return F.rms_norm(x, weight.shape, weight, self.eps).to(self.weight.dtype)
+        room = memory.room_for(x, self.weight)
+        if room is None:
+            weight = self.weight.to(x.dtype)
+            return F.rms_norm(x, weight.shape, weight, self.eps).to(self.weight.dtype)
+        square = torch.mul(x, x, out=room)  # the same steps as rms_norm, in one place of memory
+        scale = square.mean(-1, keepdim=True).add_(self.eps).rsqrt_()
+        return torch.mul(x, scale, out=room).mul_(self.weight)
 
 
 class Walk(NamedTuple):
@@ -122,8 +127,11 @@ class MambaMixer(nn.Module):
         conv, x_proj, dt_proj, A_log, D = zip(*self.walks, strict=True)
         kernels = torch.stack([c.weight[:, 0] for c in conv])  # (2, E, W)
         c = bidirectional_conv1d(x, kernels, torch.stack([c.bias for c in conv]), activation="silu")
-        selected = memory.product(c.view(2, -1, inner), torch.stack([p.weight for p in x_proj]))
-        low_rank, B, C = selected.split([self.dt_rank, self.d_state, self.d_state], dim=-1)  # (2, B L, ·)
+        rows = torch.stack([p.weight for p in x_proj])  # (2, R + 2 N, E)
+        rows = F.pad(rows, (0, 0, 0, -rows.shape[1] % 16))  # matrix products want whole vectors of outputs
+        selected = memory.product(c.view(2, -1, inner), rows)  # (2, B L, ·)
+        states = slice(self.dt_rank, self.dt_rank + 2 * self.d_state)
+        low_rank, (B, C) = selected[..., : self.dt_rank], selected[..., states].chunk(2, dim=-1)
         delta = memory.product(low_rank, torch.stack([p.weight for p in dt_proj]))
         return bidirectional_scan(
             c,

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from framecast.nn.attention import SelfAttention
 from framecast.nn.mamba import MambaMixer, RMSNorm
 from framecast.nn.transformer import DropPath, Gelu, Mlp
+from framecast.ops import memory
 
 Norm = Literal["rms", "layer"]
 VideoAttention = Literal["joint", "window", "divided"]
@@ -33,7 +34,7 @@ def make_norm(kind: Norm, width: int, eps: float) -> nn.Module:
 def add(h: Tensor, r: Tensor | None) -> Tensor:
     """The residual stream after h has joined it; at least float32."""
     if r is not None:
-        return r + h
+        return torch.add(r, h, out=memory.room_for(r, h))
     return h.float() if h.dtype in (torch.float16, torch.bfloat16) else h
 
 

@@ -63,6 +63,11 @@ def empty(*shape: int) -> Tensor:
     return torch.from_numpy(array)
 
 
+def room_for(*operands: Tensor) -> Tensor | None:
+    """What to pass as `out` for an answer of the first operand's shape: None outside `reused`."""
+    return empty(*operands[0].shape) if _writable(*operands) else None
+
+
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """layer(x), in memory of `empty` inside `reused`."""
     watched = layer._forward_hooks or layer._forward_pre_hooks
@@ -73,14 +78,20 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x (..., L, D) times weight (E, D) or (..., E, D) transposed, in memory of `empty` inside `reused`."""
-    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
-    if _blocks() is None or not plain or torch.is_grad_enabled():
+    if not _writable(x, weight):
         return F.linear(x, weight) if weight.dim() == 2 else x @ weight.mT
     out = empty(*x.shape[:-1], weight.shape[-2])
     if weight.dim() == 2:
         torch.mm(x.flatten(0, -2), weight.t(), out=out.flatten(0, -2))
         return out
     return torch.matmul(x, weight.mT, out=out)
+
+
+def _writable(*operands: Tensor) -> bool:
+    """Whether an operator on these may be given memory of ours for its answer."""
+    if _blocks() is None or torch.is_grad_enabled():
+        return False
+    return all(x.dtype == torch.float32 and x.device.type == "cpu" for x in operands)
 
 
 def _blocks() -> list[mmap.mmap] | None:
