@@ -277,7 +277,9 @@ def test_learns_at_four_times_the_learning_rate_without_growing() -> None:
     model = fc.create_model("stablemamba_tiny", **TINY | {"depth": 8, "pattern": "3:1"}).train()
     largest = [0.0] * 8
     for i, layer in enumerate(model.layers):
-        layer.register_forward_hook(lambda m, given, out, i=i: largest.__setitem__(i, float(out[1].detach().std())))
+        layer.register_forward_hook(
+            lambda m, given, out, i=i: largest.__setitem__(i, float(out[1].detach().std()))
+        )
     patterns = torch.randn(5, 3, 32, 32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.05)
     losses = []

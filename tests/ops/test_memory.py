@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from framecast.nn.mamba import RMSNorm
 from framecast.ops import memory
 
 LARGE = memory.PAGE // 4  # numbers
@@ -91,3 +92,26 @@ def test_gradients_pass_inside_a_scope() -> None:
     with memory.reused():
         memory.product(torch.randn(3, 8), weight).sum().backward()
     assert weight.grad is not None
+
+
+def test_a_norm_in_reused_memory_changes_no_bit() -> None:
+    norm, x = RMSNorm(192), torch.randn(2, 1600, 192)
+    nn.init.normal_(norm.weight)
+    with torch.no_grad():
+        expected = norm(x)
+        with memory.reused():
+            assert torch.equal(norm(x), expected)
+
+
+@huge_pages
+def test_room_only_where_an_operator_may_write() -> None:
+    x = torch.randn(4, 4)
+    with torch.no_grad():
+        assert memory.room_for(x) is None
+    with memory.reused():
+        assert memory.room_for(x) is None  # gradients are recorded
+        with torch.no_grad():
+            assert memory.room_for(x, x.double()) is None
+            room = memory.room_for(x, x)
+            assert room is not None
+            assert room.shape == x.shape

@@ -171,7 +171,7 @@ class VideoMamba(nn.Module):
         else:
             times = resample_times(self.temporal_pos_embedding, patches.shape[1])
             patches = (patches + positions[:, None, 1:] + times[:, :, None]).flatten(1, 2)
-        first = (self.cls_token + positions[:, :1]).expand(len(x), -1, -1)
+        first = (self.cls_token + positions[:, :1]).expand(x.shape[0], -1, -1)
         return torch.cat([first, patches], dim=1)
 
     def check_axes(self, x: Tensor) -> None:

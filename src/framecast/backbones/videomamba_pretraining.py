@@ -100,7 +100,7 @@ class MaskedPretraining(nn.Module):
         """
         read = self.visible_features(clips, hidden)
         places = sine_positions(hidden.shape[1], self.model.feature_dim).to(read[0])
-        places = visible(places.expand(len(clips), -1, -1), hidden)
+        places = visible(places.expand(clips.shape[0], -1, -1), hidden)
         decoded = [
             F.normalize(decoder(tokens + places), dim=-1)
             for decoder, tokens in zip(self.clip_decoder, read, strict=True)
@@ -126,7 +126,7 @@ def visible(tokens: Tensor, hidden: Tensor) -> Tensor:
     counts = (~hidden).sum(1)
     if not bool((counts == counts[0]).all()):
         raise ValueError(f"clips of a batch must have equally many visible tokens, got {counts.tolist()}")
-    return tokens[~hidden].view(len(tokens), -1, tokens.shape[-1])
+    return tokens[~hidden].view(tokens.shape[0], -1, tokens.shape[-1])
 
 
 def sample_hidden(

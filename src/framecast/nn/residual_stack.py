@@ -124,15 +124,15 @@ def attend_in_windows(
         windows = rearrange(part, "b (w t) n d -> (b w) (t n) d", t=width)
         asked = torch.cat([repeat(first, "b 1 d -> (b w) 1 d", w=part.shape[1] // width), windows], dim=1)
         answered = attention(asked, num_queries)
-        summed = summed + width / frames * rearrange(answered[:, 0], "(b w) d -> b w d", b=len(x)).sum(
+        summed = summed + width / frames * rearrange(answered[:, 0], "(b w) d -> b w d", b=x.shape[0]).sum(
             1, True
         )
-        answers.append(rearrange(answered[:, 1:], "(b w) n d -> b (w n) d", b=len(x)))
+        answers.append(rearrange(answered[:, 1:], "(b w) n d -> b (w n) d", b=x.shape[0]))
     return torch.cat([summed, *answers], dim=1)
 
 
 def attend_over_time(attention: SelfAttention, x: Tensor, frames: int) -> Tensor:
     """Every patch looks at its place in all frames; the class token takes no part and gets 0."""
     places = rearrange(x[:, 1:], "b (t n) d -> (b n) t d", t=frames)
-    answered = rearrange(attention(places), "(b n) t d -> b (t n) d", b=len(x))
+    answered = rearrange(attention(places), "(b n) t d -> b (t n) d", b=x.shape[0])
     return torch.cat([torch.zeros_like(x[:, :1]), answered], dim=1)

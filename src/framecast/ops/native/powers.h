@@ -47,8 +47,10 @@ FRAMECAST_INLINE Pair clamped(Pair x, float least, float most) {
   return {clamped(x.a, least, most), clamped(x.b, least, most)};
 }
 
-FRAMECAST_INLINE Vector positive(Vector x) { return x > 0.0f ? x : Vector{}; }
-FRAMECAST_INLINE Pair positive(Pair x) { return {positive(x.a), positive(x.b)}; }
+FRAMECAST_INLINE Vector where_positive(Vector x, Vector yes, Vector no) { return x > 0.0f ? yes : no; }
+FRAMECAST_INLINE Pair where_positive(Pair x, Pair yes, Pair no) {
+  return {where_positive(x.a, yes.a, no.a), where_positive(x.b, yes.b, no.b)};
+}
 
 // 2^x = 2^k 2^f with k = x rounded: to 32nds with AVX-512, to eighths with AVX2, as many as its tables have
 // entries, else to whole numbers. Entry j of ROOTS is 2^(j / entries), less j where the exponent stands: adding
@@ -158,12 +160,13 @@ FRAMECAST_INLINE V sigmoid(V x, V* rest = nullptr) {
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + w), w = e^-|x|; relative error below 2e-7. For w to be that exact where it
-// is small, log2(e) comes in two parts.
+// is small, log2(e) comes in two parts. The slope is 1 / (1 + e^-x).
 template <class V>
-FRAMECAST_INLINE V softplus(V x) {
+FRAMECAST_INLINE V softplus(V x, V* slope = nullptr) {
   const V down = clamped(-size(x), -87.0f, 0.0f);
   const V shifted = down * LOG2_E + ROUNDER, k = shifted - ROUNDER;
   const V w = raise(shifted, down * LOG2_E_REST + (down * LOG2_E - k));
+  if (slope) *slope = where_positive(x, V{} + 1.0f, w) * reciprocal(1.0f + w);
   V p = w * -3.31847403e-3f + 2.02045917e-2f;
   p = p * w - 5.7664457e-2f;
   p = p * w + 1.06805568e-1f;
@@ -172,7 +175,7 @@ FRAMECAST_INLINE V softplus(V x) {
   p = p * w - 2.49585875e-1f;
   p = p * w + 3.33305113e-1f;
   p = p * w - 4.99999328e-1f;
-  return p * w * w + w + positive(x);
+  return p * w * w + w + where_positive(x, x, V{});
 }
 
 }  // namespace

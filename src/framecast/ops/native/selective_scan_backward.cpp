@@ -58,6 +58,7 @@ inline Vector summed(Vector x) {
 // What the passes hand each other, per step of the chunk and lane.
 struct Chunk {
   float *t, *tu, *grad;            // grad: of C h, with the gate's part
+  float *slope_t, *slope_z;        // of the softplus at delta, of the answer at z over C h + D u
   float *y, *grad_tu, *grad_t;     // sums over states; y only where there is a gate, grad_t less a factor ln 2
   float *before, *decay;           // of the S states at hand: (STEPS + 1, S, LANES), (STEPS, S, LANES)
   int64_t steps;
@@ -215,21 +216,25 @@ struct Walker {
     const float *out = lane.at_shared(s.grad_out, first), *z = lane.at_shared(s.z, first);
     const Vector bias = lane.parameter(s.delta_bias);
     Vector longest{};
-    for (int64_t l = 0; l < chunk.steps; ++l) {
-      Vector time = load_first(delta + l * sign * s.delta.row, count) + bias;
-      if (s.softplus) time = softplus(time);
-      Vector grad = load_first(out + l * sign * s.grad_out.row, count);
+    for (int64_t l = 0; l < chunk.steps; l += 2) {
+      const int64_t more = l + 1 < chunk.steps;  // the last step of an odd number is taken twice
+      const auto two = [&](const float* x, int64_t row) {
+        x += l * sign * row;
+        return Pair{load_first(x, count), load_first(x + more * sign * row, count)};
+      };
+      const auto keep = [&](float* to, Pair x) { store(to + l * LANES, x.a), store(to + (l + more) * LANES, x.b); };
+      Pair time = two(delta, s.delta.row) + Pair{bias, bias}, grad = two(out, s.grad_out.row), slope;
+      if (s.softplus) time = softplus(time, &slope), keep(chunk.slope_t, slope);
       if (s.z.at) {
-        const Vector logit = load_first(z + l * sign * s.z.row, count);
-        grad *= logit * sigmoid(logit);
+        const Pair logit = two(z, s.z.row);
+        Pair rest;
+        const Pair gate = sigmoid(logit, &rest), silu = logit * gate;
+        keep(chunk.slope_z, grad * (gate + silu * rest));
+        grad = grad * silu;
       }
-      store(chunk.t + l * LANES, time);
-      store(chunk.tu + l * LANES, time * load_first(u + l * sign * s.u.row, count));
-      store(chunk.grad + l * LANES, grad);
-      store(chunk.y + l * LANES, Vector{});
-      store(chunk.grad_tu + l * LANES, Vector{});
-      store(chunk.grad_t + l * LANES, Vector{});
-      longest = larger(size(time), longest);
+      keep(chunk.t, time), keep(chunk.tu, time * two(u, s.u.row)), keep(chunk.grad, grad);
+      keep(chunk.y, Pair{}), keep(chunk.grad_tu, Pair{}), keep(chunk.grad_t, Pair{});
+      longest = larger(larger(size(time.a), size(time.b)), longest);
     }
     return any_beyond(longest * steepest, 126.0f);
   }
@@ -237,25 +242,21 @@ struct Walker {
   void finish(int64_t first, const Chunk& chunk) {
     const Scan& s = *lane.scan;
     const int64_t count = lane.count, sign = lane.sign();
-    const float *u = lane.at(s.u, first), *delta = lane.at(s.delta, first);
-    const float *out = lane.at_shared(s.grad_out, first), *z = lane.at_shared(s.z, first);
+    const float* u = lane.at(s.u, first);
     float *to_u = lane.out(s.grad_u, first), *to_delta = lane.out(s.grad_delta, first);
     float* to_z = lane.out_shared(s.grad_z, first);
-    const Vector bias = lane.parameter(s.delta_bias), skip = lane.parameter(s.D);
+    const Vector skip = lane.parameter(s.D);
     for (int64_t l = 0; l < chunk.steps; ++l) {
-      const int64_t row = l * sign * s.channels;
-      const Vector input = load_first(u + l * sign * s.u.row, count), grad = load(chunk.grad + l * LANES);
-      const Vector grad_tu = load(chunk.grad_tu + l * LANES), time = load(chunk.t + l * LANES);
-      Vector grad_delta = input * grad_tu + LN_2 * load(chunk.grad_t + l * LANES);
-      if (s.softplus) grad_delta *= sigmoid(load_first(delta + l * sign * s.delta.row, count) + bias);
-      store_first(to_u + row, time * grad_tu + skip * grad, count);
+      const int64_t row = l * sign * s.channels, at = l * LANES;
+      const Vector input = load_first(u + l * sign * s.u.row, count), grad = load(chunk.grad + at);
+      const Vector grad_tu = load(chunk.grad_tu + at);
+      Vector grad_delta = input * grad_tu + LN_2 * load(chunk.grad_t + at);
+      if (s.softplus) grad_delta *= load(chunk.slope_t + at);
+      store_first(to_u + row, load(chunk.t + at) * grad_tu + skip * grad, count);
       store_first(to_delta + row, grad_delta, count);
       grad_D += grad * input, grad_bias += grad_delta;
       if (!s.grad_z) continue;
-      const Vector logit = load_first(z + l * sign * s.z.row, count);
-      Vector rest;
-      const Vector gate = sigmoid(logit, &rest), y = load(chunk.y + l * LANES) + skip * input;
-      Vector grad_z = load_first(out + l * sign * s.grad_out.row, count) * y * (gate + logit * gate * rest);
+      Vector grad_z = load(chunk.slope_z + at) * (load(chunk.y + at) + skip * input);
       if (lane.direction) grad_z += load_first(to_z + row, count);
       store_first(to_z + row, grad_z, count);
     }
@@ -294,7 +295,7 @@ namespace framecast::FRAMECAST_SET {
 int64_t scan_backward_items(const Scan& s) { return s.videos * s.groups * slabs_of_group(s); }
 
 int64_t scan_backward_scratch(const Scan& s) {
-  const int64_t per_chunk = (6 + (2 * GROUP) + 2 * sets(s.states)) * STEPS + GROUP;
+  const int64_t per_chunk = (8 + 2 * GROUP + 2 * sets(s.states)) * STEPS + GROUP;
   return per_chunk * LANES + WIDEST * Walker::scratch(s.states);
 }
 
@@ -304,8 +305,8 @@ void scan_backward(const Scan& s, int64_t item, float* scratch) {
   const int64_t video = item / (s.groups * slabs), slab = item % (s.groups * slabs);
   const int64_t first_channel = slab % slabs * SLAB, group = slab / slabs;
   const int64_t size = STEPS * LANES, sums = sets(s.states) * size;
-  Chunk chunk{scratch,            scratch + size,     scratch + 2 * size, scratch + 3 * size,
-              scratch + 4 * size, scratch + 5 * size, scratch + 6 * size};
+  Chunk chunk{scratch,            scratch + size,     scratch + 2 * size, scratch + 3 * size, scratch + 4 * size,
+              scratch + 5 * size, scratch + 6 * size, scratch + 7 * size, scratch + 8 * size};
   chunk.decay = chunk.before + (STEPS + 1) * GROUP * LANES;
   float *const sums_B = chunk.decay + STEPS * GROUP * LANES, *const sums_C = sums_B + sums;
   float* const memory = sums_C + sums;
