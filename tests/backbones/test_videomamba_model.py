@@ -174,12 +174,13 @@ def test_training_under_autocast_lowers_the_loss() -> None:
 
 
 @pytest.mark.parametrize("frames", [None, 4])
-def test_export(frames: int | None) -> None:
+def test_export_for_any_batch_size(frames: int | None) -> None:
     model = tiny(num_frames=frames)
     x = images(32, 32) if frames is None else images(frames, 32, 32)
     with torch.no_grad():
-        program = torch.export.export(model, (x,))
-        assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-5)
+        program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch", max=64)},))
+        for given in (x, torch.cat([x, x + 1, x - 1])):
+            assert_close(program.module()(given), model(given), rtol=1e-5, atol=1e-5)
 
 
 # Initial values ---------------------------------------------------------------------------------------

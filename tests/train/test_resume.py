@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,18 +176,21 @@ def test_what_counts_as_ctrl_c(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Ca
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
-def test_handlers_are_put_back(tmp_path: Path, name: str) -> None:
-    before = signal.getsignal(getattr(signal, name))
+def test_handlers_are_put_back(tmp_path: Path, name: str, request: pytest.FixtureRequest) -> None:
+    number = getattr(signal, name)
+    # A job in the background may have been started with the signal ignored, and then leaves it so.
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.default_int_handler)))
+    before = signal.getsignal(number)
     seen = []
 
     class Task(TinyTask):
         def build_model(self) -> Any:
-            seen.append(signal.getsignal(getattr(signal, name)))
+            seen.append(signal.getsignal(number))
             return super().build_model()
 
     loop.train(tiny_recipe(epochs=1), Task(), tmp_path, save_model=save_tiny)
     assert seen != [before]
-    assert signal.getsignal(getattr(signal, name)) is before
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])

@@ -124,9 +124,8 @@ def attend_in_windows(
         windows = rearrange(part, "b (w t) n d -> (b w) (t n) d", t=width)
         asked = torch.cat([repeat(first, "b 1 d -> (b w) 1 d", w=part.shape[1] // width), windows], dim=1)
         answered = attention(asked, num_queries)
-        summed = summed + width / frames * rearrange(answered[:, 0], "(b w) d -> b w d", b=x.shape[0]).sum(
-            1, True
-        )
+        first_rows = rearrange(answered[:, 0], "(b w) d -> b w d", b=x.shape[0])
+        summed = summed + width / frames * first_rows.sum(1, keepdim=True)
         answers.append(rearrange(answered[:, 1:], "(b w) n d -> b (w n) d", b=x.shape[0]))
     return torch.cat([summed, *answers], dim=1)
 

@@ -1,8 +1,9 @@
 // What the kernels of one instruction set offer to library.cpp.
 //
-// All files but library.cpp are compiled once per instruction set, each time into its own namespace. Only plain data crosses this border, and those files use nothing of the C++ standard library: an
-// inline function of it that is compiled for a newer processor could become the copy that the linker keeps
-// for every processor.
+// All files but library.cpp are compiled once per instruction set, each time into its own namespace. Only
+// plain data crosses this border, and those files use nothing of the C++ standard library: an inline function
+// of it that is compiled for a newer processor could become the copy that the linker keeps for every
+// processor.
 #pragma once
 
 #include <cstdint>
@@ -63,24 +64,24 @@ constexpr int64_t SCAN_SLAB = 96;   // channels that share one set of sums over 
 // Tensors without a Rows are unbroken; those that may be null say so.
 struct Scan {
   Rows u, delta, z;             // z or null, without directions
-  Rows B, C;                    // (directions, videos, steps, groups, states), or fixed (directions, channels, states)
+  Rows B, C;                    // (directions, videos, steps, groups, states); fixed: like A
   int64_t B_group, C_group;     // numbers from one group to the next
   const float* A;               // (directions, channels, states)
   const float *D, *delta_bias;  // (directions, channels) or null
   const float* initial;         // (directions, videos, channels, states) or null
   float* out;                   // (videos, steps, channels)
   float* last;                  // (directions, videos, channels, states)
-  float* kept;                  // (directions, videos, chunks, states, channels): state before each chunk; or null
+  float* kept;  // states before each chunk (directions, videos, chunks, states, channels), or null
   int64_t directions, videos, steps, channels, groups, states;
   int64_t softplus, reverse, fixed_B, fixed_C;  // flags; reverse is of the first direction
   // For the gradients only. Each slab of channels has sums of its own over its channels.
-  Rows grad_out;                            // without directions
-  const float* grad_last;                   // like last, or null
-  float *grad_u, *grad_delta;               // (directions, videos, steps, channels)
-  float* grad_z;                            // (videos, steps, channels) or null
-  float *grad_A, *grad_D, *grad_bias;       // (videos, directions, channels[, states])
-  float *grad_B, *grad_C;                   // (directions, videos, slabs, steps, states); fixed: (videos, directions, channels, states)
-  float* grad_initial;                      // like initial, never null
+  Rows grad_out;                       // without directions
+  const float* grad_last;              // like last, or null
+  float *grad_u, *grad_delta;          // (directions, videos, steps, channels)
+  float* grad_z;                       // (videos, steps, channels) or null
+  float *grad_A, *grad_D, *grad_bias;  // (videos, directions, channels[, states])
+  float *grad_B, *grad_C;              // (directions, videos, slabs, steps, states); fixed: like grad_A
+  float* grad_initial;                 // like initial, never null
 };
 
 struct Kernels {
@@ -108,23 +109,23 @@ struct Kernels {
   void (*exponentials)(const float* x, float* out, int64_t number);
 };
 
-#define FRAMECAST_DECLARE(set)                                                     \
-  namespace set {                                                                  \
-  int64_t attention_scratch(const Attention&, const Span&);                        \
-  void attend(const Attention&, const Span&, int64_t first, int64_t last, float*); \
-  int64_t linear_scratch(const Linear&);                                           \
-  void linear(const Linear&, int64_t first, int64_t last, float*);                 \
-  int64_t convolution_scratch(const Convolution&);                                 \
-  void convolve(const Convolution&, int64_t, int64_t, int64_t, float*);            \
+#define FRAMECAST_DECLARE(set)                                                           \
+  namespace set {                                                                        \
+  int64_t attention_scratch(const Attention&, const Span&);                              \
+  void attend(const Attention&, const Span&, int64_t first, int64_t last, float*);       \
+  int64_t linear_scratch(const Linear&);                                                 \
+  void linear(const Linear&, int64_t first, int64_t last, float*);                       \
+  int64_t convolution_scratch(const Convolution&);                                       \
+  void convolve(const Convolution&, int64_t, int64_t, int64_t, float*);                  \
   void convolve_backward(const Convolution&, int64_t, int64_t, int64_t, float*, float*); \
-  int64_t scan_items(const Scan&, int64_t);                                        \
-  int64_t scan_scratch(const Scan&, int64_t);                                      \
-  void scan(const Scan&, int64_t, int64_t, float*);                                \
-  int64_t scan_backward_items(const Scan&);                                        \
-  int64_t scan_backward_scratch(const Scan&);                                      \
-  void scan_backward(const Scan&, int64_t, float*);                                \
-  void exponentials(const float*, float*, int64_t);                                \
-  extern const int64_t panel, lanes;                                               \
+  int64_t scan_items(const Scan&, int64_t);                                              \
+  int64_t scan_scratch(const Scan&, int64_t);                                            \
+  void scan(const Scan&, int64_t, int64_t, float*);                                      \
+  int64_t scan_backward_items(const Scan&);                                              \
+  int64_t scan_backward_scratch(const Scan&);                                            \
+  void scan_backward(const Scan&, int64_t, float*);                                      \
+  void exponentials(const float*, float*, int64_t);                                      \
+  extern const int64_t panel, lanes;                                                     \
   }
 
 FRAMECAST_DECLARE(portable)

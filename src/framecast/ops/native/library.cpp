@@ -19,12 +19,12 @@ namespace {
 
 enum Status : int { DONE = 0, OUT_OF_RANGE = 1, OUT_OF_MEMORY = 2 };
 
-#define FRAMECAST_KERNELS(set)                                                                     \
-  Kernels {                                                                                        \
-    #set, set::panel, set::attention_scratch, set::linear_scratch, set::attend, set::linear,       \
+#define FRAMECAST_KERNELS(set)                                                                        \
+  Kernels {                                                                                           \
+    #set, set::panel, set::attention_scratch, set::linear_scratch, set::attend, set::linear,          \
         set::convolution_scratch, set::convolve, set::convolve_backward, set::lanes, set::scan_items, \
-        set::scan_scratch, set::scan, set::scan_backward_items, set::scan_backward_scratch,        \
-        set::scan_backward, set::exponentials                                                      \
+        set::scan_scratch, set::scan, set::scan_backward_items, set::scan_backward_scratch,           \
+        set::scan_backward, set::exponentials                                                         \
   }
 
 // Best first.
@@ -218,8 +218,8 @@ int framecast_causal_conv1d(const float* x, int64_t x_item, int64_t x_row, const
                             int64_t threads) try {
   constexpr int64_t STEPS = 64;  // of one piece
   const Kernels& k = *kernels;
-  Convolution convolution{x,     nullptr, bias,   nullptr,  out,  x_item,     x_row,
-                          items, length,  channels, taps, directions, reverse, silu};
+  Convolution convolution{x,     nullptr, bias,     nullptr, out,        x_item,  x_row,
+                          items, length,  channels, taps,    directions, reverse, silu};
   const auto packed = rows_of_taps(convolution, weight);
   convolution.weight = packed.get();
   const int64_t pieces = (length + STEPS - 1) / STEPS;

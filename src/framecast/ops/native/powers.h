@@ -1,4 +1,5 @@
-// Powers, sigmoid and softplus, on one vector or on two at once; exact enough for what adds up over many steps.
+// Powers, sigmoid and softplus, on one vector or on two at once; exact enough for what adds up over many
+// steps.
 #pragma once
 
 #if defined(__SSE__)
@@ -13,8 +14,8 @@ namespace {
 
 constexpr float LOG2_E = 1.44269502f, LOG2_E_REST = 1.92596299e-8f, LN_2 = 0.693147181f;
 
-// Two vectors that take every step of a computation together. A processor looks only so many operations ahead;
-// of two computations side by side it finds twice as many that need not wait for one another.
+// Two vectors that take every step of a computation together. A processor looks only so many operations
+// ahead; of two computations side by side it finds twice as many that need not wait for one another.
 struct Pair {
   Vector a, b;
 };
@@ -53,9 +54,10 @@ FRAMECAST_INLINE Pair where_positive(Pair x, Pair yes, Pair no) {
 }
 
 // 2^x = 2^k 2^f with k = x rounded: to 32nds with AVX-512, to eighths with AVX2, as many as its tables have
-// entries, else to whole numbers. Entry j of ROOTS is 2^(j / entries), less j where the exponent stands: adding
-// the bits of k in units of 1 / entries to the entry that they name gives 2^k. Of the polynomials, 2^f - 1 is
-// exact to 1e-7 also where it is small: an error there would add up over the life of a slowly fading state.
+// entries, else to whole numbers. Entry j of ROOTS is 2^(j / entries), less j where the exponent stands:
+// adding the bits of k in units of 1 / entries to the entry that they name gives 2^k. Of the polynomials, 2^f
+// - 1 is exact to 1e-7 also where it is small: an error there would add up over the life of a slowly fading
+// state.
 #if defined(__AVX512F__)
 constexpr float ROUNDER = 393216.0f;  // 1.5 * 2^18: adding it rounds to 32nds
 alignas(64) constexpr int32_t ROOTS[32] = {
@@ -77,8 +79,9 @@ FRAMECAST_INLINE V slope(V f) {
   return p * f + 6.93147181e-1f;
 }
 
-// A product as a number of its own. Contracted with the sums that follow it, it would cost a second operation on
-// the units that multiply, which are the bottleneck, to save one on those that only add. It pays with AVX-512 only.
+// A product as a number of its own. Contracted with the sums that follow it, it would cost a second operation
+// on the units that multiply, which are the bottleneck, to save one on those that only add. It pays with
+// AVX-512 only.
 FRAMECAST_INLINE Vector apart(Vector x) {
   asm("" : "+v"(x));
   return x;
@@ -159,8 +162,8 @@ FRAMECAST_INLINE V sigmoid(V x, V* rest = nullptr) {
   return s;
 }
 
-// log(1 + e^x) = max(x, 0) + log(1 + w), w = e^-|x|; relative error below 2e-7. For w to be that exact where it
-// is small, log2(e) comes in two parts. The slope is 1 / (1 + e^-x).
+// log(1 + e^x) = max(x, 0) + log(1 + w), w = e^-|x|; relative error below 2e-7. For w to be that exact where
+// it is small, log2(e) comes in two parts. The slope is 1 / (1 + e^-x).
 template <class V>
 FRAMECAST_INLINE V softplus(V x, V* slope = nullptr) {
   const V down = clamped(-size(x), -87.0f, 0.0f);

@@ -81,8 +81,8 @@ inline void by_lane(const float* matrix, int64_t states, int64_t count, float sc
     for (int64_t c = 0; c < LANES; ++c) to[n * LANES + c] = c < count ? scale * matrix[c * states + n] : 0.0f;
 }
 
-// Where one vector of channels of one direction lies in the tensors. Steps are counted as they are walked: from the
-// end, if the direction does so.
+// Where one vector of channels of one direction lies in the tensors. Steps are counted as they are walked:
+// from the end, if the direction does so.
 struct Lane {
   const Scan* scan;
   int64_t direction, video, channel, count;  // first channel, number of channels
@@ -129,9 +129,9 @@ struct Lane {
     return steepest;
   }
   // (states, LANES) -> (channels, states), the other way of by_lane.
-  void by_channel(const float* from, float scale, float* to) const {
+  void by_channel(const float* from, float* to) const {
     for (int64_t n = 0; n < scan->states; ++n)
-      for (int64_t c = 0; c < count; ++c) to[c * scan->states + n] = scale * from[n * LANES + c];
+      for (int64_t c = 0; c < count; ++c) to[c * scan->states + n] = from[n * LANES + c];
   }
 };
 

@@ -1,9 +1,10 @@
-// The selective scan: states of one vector of channels in registers, chunks of steps in the first-level cache.
+// The selective scan: states of one vector of channels in registers, chunks of steps in the first-level
+// cache.
 //
-// Channels lie on lanes, so that neither the recurrence nor the sum over states ever crosses them. A chunk takes
-// three passes: t = softplus(delta + bias) and t u; the recurrence, a few states at a time over all steps of the
-// chunk; D and the gate. Each pass has few enough numbers for the registers. Both directions of a block of
-// channels follow each other, so that the second finds the answer of the first in cache.
+// Channels lie on lanes, so that neither the recurrence nor the sum over states ever crosses them. A chunk
+// takes three passes: t = softplus(delta + bias) and t u; the recurrence, a few states at a time over all
+// steps of the chunk; D and the gate. Each pass has few enough numbers for the registers. Both directions of
+// a block of channels follow each other, so that the second finds the answer of the first in cache.
 
 #include "scan.h"
 
@@ -48,16 +49,17 @@ void recur(Chunk chunk, Series before, const float* A, float* state, Series B, S
 }
 
 template <bool FIXED_B, bool FIXED_C, bool WILD>
-void recur_all(Chunk chunk, int64_t states, const float* A, float* state, Series B, Series C, const Ahead* ahead) {
+void recur_all(Chunk chunk, int64_t states, const float* A, float* state, Series B, Series C,
+               const Ahead* ahead) {
   constexpr int64_t b = FIXED_B ? LANES : 1, c = FIXED_C ? LANES : 1;
   const Series sum{chunk.y, LANES}, nothing{ZEROS, 0};
   int64_t n = 0;
   for (; n + GROUP <= states; n += GROUP)
-    recur<GROUP, FIXED_B, FIXED_C, WILD>(chunk, n ? sum : nothing, A + n * LANES, state + n * LANES, B.from(n * b),
-                                         C.from(n * c), ahead[n / GROUP % 4]);
+    recur<GROUP, FIXED_B, FIXED_C, WILD>(chunk, n ? sum : nothing, A + n * LANES, state + n * LANES,
+                                         B.from(n * b), C.from(n * c), ahead[n / GROUP % 4]);
   for (; n < states; ++n)
-    recur<1, FIXED_B, FIXED_C, WILD>(chunk, n ? sum : nothing, A + n * LANES, state + n * LANES, B.from(n * b),
-                                     C.from(n * c), ahead[n % 4]);
+    recur<1, FIXED_B, FIXED_C, WILD>(chunk, n ? sum : nothing, A + n * LANES, state + n * LANES,
+                                     B.from(n * b), C.from(n * c), ahead[n % 4]);
 }
 
 using Recur = void (*)(Chunk, int64_t, const float*, float*, Series, Series, const Ahead*);
@@ -102,8 +104,10 @@ struct Walker {
                             {next.at(s.delta, next_first), next.sign() * s.delta.row},
                             {next.at_shared(s.z, next_first), next.sign() * s.z.row},
                             {next.out_shared(s.out, next_first), next.sign() * s.channels}};
-    const Series b = s.fixed_B ? Series{B, 0} : Series{lane.weights(s.B, s.B_group, first), lane.sign() * s.B.row};
-    const Series c = s.fixed_C ? Series{C, 0} : Series{lane.weights(s.C, s.C_group, first), lane.sign() * s.C.row};
+    const Series b =
+        s.fixed_B ? Series{B, 0} : Series{lane.weights(s.B, s.B_group, first), lane.sign() * s.B.row};
+    const Series c =
+        s.fixed_C ? Series{C, 0} : Series{lane.weights(s.C, s.C_group, first), lane.sign() * s.C.row};
     recur_for(s, wild)(chunk, s.states, A, state, b, c, ahead);
     finish(first);
   }
@@ -117,7 +121,8 @@ struct Walker {
     const int64_t u_row = lane.sign() * s.u.row, delta_row = lane.sign() * s.delta.row;
     for (int64_t l = 0; l < chunk.steps; l += 2) {
       const int64_t more = l + 1 < chunk.steps;  // the last step of an odd number is taken twice
-      Pair time = {load_first(delta, lane.count) + bias, load_first(delta + more * delta_row, lane.count) + bias};
+      Pair time = {load_first(delta, lane.count) + bias,
+                   load_first(delta + more * delta_row, lane.count) + bias};
       if (s.softplus) time = softplus(time);
       store(chunk.t + l * LANES, time.a), store(chunk.t + (l + more) * LANES, time.b);
       store(chunk.tu + l * LANES, time.a * load_first(u, lane.count));
@@ -135,7 +140,8 @@ struct Walker {
     const float *u = lane.at(s.u, first), *z = lane.at_shared(s.z, first);
     float* out = lane.out_shared(s.out, first);
     const Vector skip = lane.parameter(s.D);
-    const int64_t u_row = lane.sign() * s.u.row, z_row = lane.sign() * s.z.row, row = lane.sign() * s.channels;
+    const int64_t u_row = lane.sign() * s.u.row, z_row = lane.sign() * s.z.row,
+                  row = lane.sign() * s.channels;
     for (int64_t l = 0; l < chunk.steps; l += 2) {
       const int64_t more = l + 1 < chunk.steps;
       Pair sum = {load(chunk.y + l * LANES), load(chunk.y + (l + more) * LANES)};
@@ -186,9 +192,11 @@ void scan(const Scan& s, int64_t wide, int64_t item, float* scratch) {
       for (int i = 0; i < number; ++i) {
         const bool last = i + 1 == number;
         const int64_t next = last && first + STEPS < s.steps ? first + STEPS : first;
-        walkers[i].run(first, s.steps - first < STEPS ? s.steps - first : STEPS, walkers[last ? 0 : i + 1].lane, next);
+        walkers[i].run(first, s.steps - first < STEPS ? s.steps - first : STEPS,
+                       walkers[last ? 0 : i + 1].lane, next);
       }
-    for (int i = 0; i < number; ++i) walkers[i].lane.by_channel(walkers[i].state, 1.0f, s.last + walkers[i].lane.state());
+    for (int i = 0; i < number; ++i)
+      walkers[i].lane.by_channel(walkers[i].state, s.last + walkers[i].lane.state());
   }
 }
 

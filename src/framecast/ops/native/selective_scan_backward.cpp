@@ -1,9 +1,9 @@
 // Gradients of the selective scan, from the states that the forward pass kept before each chunk.
 //
-// Chunks are taken from the last to the first. A few states at a time, a chunk's states and decays are computed
-// again and stored, then walked over backwards while they are in the first-level cache. Gradients of B and C
-// are sums over channels: lanes of a few states are folded into one vector, added up over the vectors of a slab
-// of channels, and folded to numbers once per slab.
+// Chunks are taken from the last to the first. A few states at a time, a chunk's states and decays are
+// computed again and stored, then walked over backwards while they are in the first-level cache. Gradients of
+// B and C are sums over channels: lanes of a few states are folded into one vector, added up over the vectors
+// of a slab of channels, and folded to numbers once per slab.
 
 #include "scan.h"
 
@@ -57,10 +57,10 @@ inline Vector summed(Vector x) {
 
 // What the passes hand each other, per step of the chunk and lane.
 struct Chunk {
-  float *t, *tu, *grad;            // grad: of C h, with the gate's part
-  float *slope_t, *slope_z;        // of the softplus at delta, of the answer at z over C h + D u
-  float *y, *grad_tu, *grad_t;     // sums over states; y only where there is a gate, grad_t less a factor ln 2
-  float *before, *decay;           // of the S states at hand: (STEPS + 1, S, LANES), (STEPS, S, LANES)
+  float *t, *tu, *grad;         // grad: of C h, with the gate's part
+  float *slope_t, *slope_z;     // of the softplus at delta, of the answer at z over C h + D u
+  float *y, *grad_tu, *grad_t;  // sums over states; y only where there is a gate, grad_t less a factor ln 2
+  float *before, *decay;        // of the S states at hand: (STEPS + 1, S, LANES), (STEPS, S, LANES)
   int64_t steps;
 };
 
@@ -97,7 +97,8 @@ void walk_back(const Chunk& c, const float* A, float* reach, float* grad_A, cons
   B += (c.steps - 1) * B_row, C += (c.steps - 1) * C_row;
   for (int64_t l = c.steps - 1; l >= 0; --l, B -= B_row, C -= C_row, ahead.at += ahead.row) {
     __builtin_prefetch(ahead.at, 1);
-    const Vector time = load(c.t + l * LANES), input = load(c.tu + l * LANES), grad = load(c.grad + l * LANES);
+    const Vector time = load(c.t + l * LANES), input = load(c.tu + l * LANES),
+                 grad = load(c.grad + l * LANES);
     Vector grad_tu{}, grad_t{}, of_B[S], of_C[S];
 #pragma GCC unroll 4
     for (int i = 0; i < S; ++i) {
@@ -155,21 +156,22 @@ void there_and_back(const Chunk& c, bool answer, int64_t states, const float* A,
   while (n < states) next(Constant<1>{});
 }
 
-using ThereAndBack = void (*)(const Chunk&, bool, int64_t, const float*, float*, float*, const float*, int64_t,
-                              int64_t, Weights, const Ahead*);
+using ThereAndBack = void (*)(const Chunk&, bool, int64_t, const float*, float*, float*, const float*,
+                              int64_t, int64_t, Weights, const Ahead*);
 
 ThereAndBack kind(const Scan& s, bool wild) {
-  static constexpr ThereAndBack KINDS[2][2][2] = {
-      {{there_and_back<0, 0, 0>, there_and_back<0, 0, 1>}, {there_and_back<0, 1, 0>, there_and_back<0, 1, 1>}},
-      {{there_and_back<1, 0, 0>, there_and_back<1, 0, 1>}, {there_and_back<1, 1, 0>, there_and_back<1, 1, 1>}}};
+  static constexpr ThereAndBack KINDS[2][2][2] = {{{there_and_back<0, 0, 0>, there_and_back<0, 0, 1>},
+                                                   {there_and_back<0, 1, 0>, there_and_back<0, 1, 1>}},
+                                                  {{there_and_back<1, 0, 0>, there_and_back<1, 0, 1>},
+                                                   {there_and_back<1, 1, 0>, there_and_back<1, 1, 1>}}};
   return KINDS[s.fixed_B != 0][s.fixed_C != 0][wild];
 }
 
 // One vector of channels of one direction, from the last chunk to the first.
 struct Walker {
   Lane lane;
-  float *A, *reach, *grad_A;              // (states, LANES)
-  float *B, *C, *grad_B, *grad_C;         // the same, if they are fixed
+  float *A, *reach, *grad_A;       // (states, LANES)
+  float *B, *C, *grad_B, *grad_C;  // the same, if they are fixed
   Vector steepest, grad_D, grad_bias;
 
   static int64_t scratch(int64_t states) { return 7 * states * LANES; }
@@ -181,11 +183,12 @@ struct Walker {
     grad_B = C + part, grad_C = grad_B + part;
     for (float* x = reach; x != memory + 7 * part; ++x) *x = 0.0f;
     steepest = lane.load_weights(A, B, C);
-    if (s.grad_last) by_lane(s.grad_last + lane.state() , s.states, lane.count, 1.0f, reach);
+    if (s.grad_last) by_lane(s.grad_last + lane.state(), s.states, lane.count, 1.0f, reach);
     grad_D = grad_bias = Vector{};
   }
 
-  void run(int64_t first, const Chunk& chunk, float* sums_B, float* sums_C, const Lane& next, int64_t next_first) {
+  void run(int64_t first, const Chunk& chunk, float* sums_B, float* sums_C, const Lane& next,
+           int64_t next_first) {
     const Scan& s = *lane.scan;
     const bool wild = prepare(first, chunk);
     const Weights weights{s.fixed_B ? B : lane.weights(s.B, s.B_group, first),
@@ -203,8 +206,8 @@ struct Walker {
                             {next.out(s.grad_delta, next_first), row},
                             {next.out_shared(s.grad_z, next_first), row},
                             {next.out_shared(s.grad_z, next_first), 0}};
-    kind(s, wild)(chunk, s.grad_z, s.states, A, reach, grad_A, lane.kept(first / STEPS), s.channels, lane.count,
-                  weights, ahead);
+    kind(s, wild)(chunk, s.grad_z, s.states, A, reach, grad_A, lane.kept(first / STEPS), s.channels,
+                  lane.count, weights, ahead);
     finish(first, chunk);
   }
 
@@ -222,7 +225,9 @@ struct Walker {
         x += l * sign * row;
         return Pair{load_first(x, count), load_first(x + more * sign * row, count)};
       };
-      const auto keep = [&](float* to, Pair x) { store(to + l * LANES, x.a), store(to + (l + more) * LANES, x.b); };
+      const auto keep = [&](float* to, Pair x) {
+        store(to + l * LANES, x.a), store(to + (l + more) * LANES, x.b);
+      };
       Pair time = two(delta, s.delta.row) + Pair{bias, bias}, grad = two(out, s.grad_out.row), slope;
       if (s.softplus) time = softplus(time, &slope), keep(chunk.slope_t, slope);
       if (s.z.at) {
@@ -265,10 +270,10 @@ struct Walker {
   void end() const {
     const Scan& s = *lane.scan;
     const int64_t parameter = (lane.video * s.directions + lane.direction) * s.channels + lane.channel;
-    lane.by_channel(reach, 1.0f, s.grad_initial + lane.state());
-    lane.by_channel(grad_A, 1.0f, s.grad_A + parameter * s.states);
-    if (s.fixed_B) lane.by_channel(grad_B, 1.0f, s.grad_B + parameter * s.states);
-    if (s.fixed_C) lane.by_channel(grad_C, 1.0f, s.grad_C + parameter * s.states);
+    lane.by_channel(reach, s.grad_initial + lane.state());
+    lane.by_channel(grad_A, s.grad_A + parameter * s.states);
+    if (s.fixed_B) lane.by_channel(grad_B, s.grad_B + parameter * s.states);
+    if (s.fixed_C) lane.by_channel(grad_C, s.grad_C + parameter * s.states);
     store_first(s.grad_D + parameter, grad_D, lane.count);
     store_first(s.grad_bias + parameter, grad_bias, lane.count);
   }
@@ -305,8 +310,15 @@ void scan_backward(const Scan& s, int64_t item, float* scratch) {
   const int64_t video = item / (s.groups * slabs), slab = item % (s.groups * slabs);
   const int64_t first_channel = slab % slabs * SLAB, group = slab / slabs;
   const int64_t size = STEPS * LANES, sums = sets(s.states) * size;
-  Chunk chunk{scratch,            scratch + size,     scratch + 2 * size, scratch + 3 * size, scratch + 4 * size,
-              scratch + 5 * size, scratch + 6 * size, scratch + 7 * size, scratch + 8 * size};
+  Chunk chunk{scratch,
+              scratch + size,
+              scratch + 2 * size,
+              scratch + 3 * size,
+              scratch + 4 * size,
+              scratch + 5 * size,
+              scratch + 6 * size,
+              scratch + 7 * size,
+              scratch + 8 * size};
   chunk.decay = chunk.before + (STEPS + 1) * GROUP * LANES;
   float *const sums_B = chunk.decay + STEPS * GROUP * LANES, *const sums_C = sums_B + sums;
   float* const memory = sums_C + sums;
@@ -328,7 +340,8 @@ void scan_backward(const Scan& s, int64_t item, float* scratch) {
         walkers[i].run(first, chunk, sums_B, sums_C, walkers[last ? 0 : i + 1].lane, next);
       }
       const Lane& lane = walkers[0].lane;
-      const int64_t row = ((direction * s.videos + video) * s.groups * slabs + slab) * s.steps + lane.row(first);
+      const int64_t row =
+          ((direction * s.videos + video) * s.groups * slabs + slab) * s.steps + lane.row(first);
       if (!s.fixed_B) number(sums_B, chunk.steps, s.states, s.grad_B + row * s.states, lane.sign());
       if (!s.fixed_C) number(sums_C, chunk.steps, s.states, s.grad_C + row * s.states, lane.sign());
     }
