@@ -98,8 +98,8 @@ def competitors(arguments: dict[str, Any]) -> dict[str, tuple[dict[str, Any], Ca
 
 
 def settled(runs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Times of each, ours after a call that is not counted: the first one after those that fill hundreds of MB
-    also gives their memory back to the system."""
+    """Times of each, ours after a call that is not counted, since the first one after those that fill
+    hundreds of MB also gives their memory back to the system."""
     return paired_times({"settling": runs["native"]} | runs, rounds)
 
 
