@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.code == 0, done.err
     done = framecast(
-        *("train", "fights_videomamba", "--data", "video", "--out", "video_run", *SETTINGS),
-        *("--set", "data.group_by=null", "--set", "data.split=null"),
+        *("train", "fir_clips_videomamba", "--data", "video", "--out", "video_run", *SETTINGS),
+        *("--set", "data.layout=auto", "--set", "data.split=null"),
         *small("num_frames=2"),
         cwd=folder,
     )

@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.data.recognition import (
-    RECOGNITION_LAYOUTS,
-    RecognitionSamples,
-    RecognitionViews,
-    load_views,
-    open_recognition,
-)
+from framecast.data.recognition import RECOGNITION_LAYOUTS, open_recognition
+from framecast.data.recognition_samples import RecognitionSamples, RecognitionViews, load_views
 from framecast.data.synthetic_recognition import MOTIONS, SHAPES, WRITERS, write_recognition_lookalike
 from framecast.data.transforms import TransformSettings, train_transform
+from framecast.data.video import read_frames
 from video_factory import numbers_of, write_video
 
 DATA = Path(os.environ.get("FRAMECAST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -105,6 +101,26 @@ def test_frames_can_be_counted_at_another_rate(tmp_path: Path) -> None:
     assert data.num_frames(0) == 20
     assert data.num_frames(0, fps=30) == 60
     assert numbers_of(data.frames(0, [0, 2, 3, 59], fps=30)) == [0, 0, 1, 19]
+
+
+def test_clips_are_kept_decoded_while_memory_lasts(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = []
+    monkeypatch.setattr(
+        "framecast.data.recognition.read_frames",
+        lambda path, times: decoded.append(path) or read_frames(path, times),
+    )
+    plain = open_recognition(folders["lists"])
+    expected = [plain.frames(i, [3, 0, 3]) for i in range(len(plain))]
+    for memory, again in ((100, 0), (1e-6, len(plain) - 1)):  # the second has room for one clip alone
+        data = open_recognition(folders["lists"], keep_mb=memory)
+        for i, frames in enumerate(expected):
+            assert torch.equal(data.frames(i, [3, 0, 3]), frames)
+        decoded.clear()
+        for i, frames in enumerate(expected):
+            assert torch.equal(data.frames(i, [3, 0, 3]), frames)
+        assert len(decoded) == again
 
 
 def test_training_samples_decode_once_and_augment_often(folders: dict[str, Path]) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import framecast as fc
-from framecast.data.recognition import load_views
+from framecast.data.recognition_samples import load_views
 from framecast.data.synthetic_recognition import write_recognition_lookalike
 from framecast.infer.classifier import Classifier
 from framecast.recipes.build import build_task, get_recipe, recognition_task

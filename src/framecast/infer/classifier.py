@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from framecast.checkpoints import card_of, load
-from framecast.data.recognition import load_views
+from framecast.data.recognition_samples import load_views
 from framecast.metrics.view_protocols import get_view_protocol
 from framecast.structures import Labels
 from framecast.tasks.recognition import predict_views

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from framecast.checkpoints import card_of, load
 from framecast.data.corruptions import CORRUPTIONS, SEVERITIES, compress_jpeg, corrupt, corruption_seed
-from framecast.data.recognition import RecognitionViews
+from framecast.data.recognition_samples import RecognitionViews
 from framecast.data.transforms import normalise
 from framecast.infer.evaluation import check_classes
 from framecast.recipes.build import open_recognition_data, view_protocol

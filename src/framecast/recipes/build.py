@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import Any, Literal, cast
 
 import numpy as np
-import torch
 from torch import nn
 
 from framecast.checkpoints import load
@@ -25,10 +23,9 @@ from framecast.metrics.view_protocols import (
     get_view_protocol,
     list_view_protocols,
 )
-from framecast.progress import track
 from framecast.registry import entries, find
 from framecast.tasks.imitation import MaskedPretrainingTask, SelfDistillationTask
-from framecast.tasks.linear_probe import LinearProbeTask, freeze_features
+from framecast.tasks.linear_probe import LinearProbeTask
 from framecast.tasks.recognition import RecognitionTask, checked_classes
 from framecast.tasks.segmentation import SegmentationTask
 from framecast.tasks.segmentation_augment import Augmentation
@@ -101,7 +98,11 @@ def recognition_task(recipe: RecognitionRecipe) -> RecognitionTask:
         start=start,
     )
     if isinstance(task, LinearProbeTask):
-        return freeze_backbone(task, recipe)
+        if start is None:
+            raise ValueError('trainable=head needs trained weights below the head; set weights (or "known")')
+        made_by = recipe.model_dump(include={"model", "weights"}) | {"data": recipe.data.model_dump()}
+        del made_by["data"]["split"], made_by["data"]["holdout"]  # do not change what an item looks like
+        task.known = features_made_by(json.dumps(made_by, sort_keys=True))
     if isinstance(task, SelfDistillationTask | MaskedPretrainingTask):
         task.set_teacher(open_teacher(recipe.loss.teacher or ""))
     if isinstance(task, SelfDistillationTask):
@@ -114,22 +115,6 @@ def recognition_task(recipe: RecognitionRecipe) -> RecognitionTask:
 def open_teacher(name: str) -> nn.Module:
     """A backbone by name with its known weights, or a saved model."""
     return open_backbone(name)[0] if name in entries("model") else load(name)
-
-
-def freeze_backbone(task: LinearProbeTask, recipe: RecognitionRecipe) -> LinearProbeTask:
-    """Pass every image or clip through the frozen backbone once."""
-    if task.start is None:
-        raise ValueError('trainable=head needs trained weights below the head; set weights (or "known")')
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    made_by = recipe.model_dump(include={"model", "weights"}) | {"data": recipe.data.model_dump()}
-    del made_by["data"]["split"], made_by["data"]["holdout"]  # do not change what an item looks like
-    known = features_made_by(json.dumps(made_by, sort_keys=True))
-    model = task.product(task.build_model())
-
-    def bar(items: Sequence[int]) -> Iterable[int]:
-        return track(items, "frozen features")
-
-    return task.freeze(lambda views: freeze_features(model, views, device, known=known, track=bar))
 
 
 @cache
@@ -152,7 +137,7 @@ def view_protocol(name: str | None, kind: Literal["image", "video"]) -> ViewProt
 def open_recognition_data(settings: RecognitionDataSettings, subset: Subset) -> RecognitionData:
     if not settings.root:
         raise ValueError(NO_DATA)
-    opening = {"layout", "annotations", "holdout", "group_by", "label_by", "split"}
+    opening = {"layout", "annotations", "holdout", "group_by", "label_by", "split", "keep_mb"}
     return open_recognition(settings.root, subset=subset, **settings.model_dump(include=opening))
 
 
@@ -185,15 +170,21 @@ def _folder(settings: SegmentationDataSettings) -> AnnotationFolder:
 
 
 def split_names(recipe: Recipe, wanted: str) -> list[int]:
-    """ "all" or "1,3" as split numbers of the recipe's data: its own splits, its folds, or its hold-outs.
+    """ "all" or "1,3" as split numbers of the recipe's data; ValueError where it does not have them."""
+    known = known_splits(recipe)
+    if wanted == "all":
+        return known
+    try:
+        numbers = [int(part) for part in wanted.split(",")]
+    except ValueError:
+        raise ValueError(f'splits {wanted!r} are neither "all" nor numbers such as 1,3') from None
+    if missing := [number for number in numbers if number not in known]:
+        raise ValueError(f"{recipe.data.root} has no split {missing[0]}; its splits are {known}")
+    return list(dict.fromkeys(numbers))
 
-    Images or clips with a test side of their own have one split.
-    """
-    if wanted != "all":
-        try:
-            return [int(part) for part in wanted.split(",")]
-        except ValueError:
-            raise ValueError(f'splits {wanted!r} are neither "all" nor numbers such as 1,3') from None
+
+def known_splits(recipe: Recipe) -> list[int]:
+    """Numbers of the data's own splits, its folds, or its hold-outs; data with fixed sides has one."""
     if isinstance(recipe, RecognitionRecipe):
         held_back = open_recognition_data(recipe.data.model_copy(update={"split": None}), "test").held_back
         return list(range(1, num_shares(recipe.data.holdout) + 1)) if held_back else [1]
@@ -201,4 +192,6 @@ def split_names(recipe: Recipe, wanted: str) -> list[int]:
     if recipe.data.folds:
         return list(range(1, recipe.data.folds + 1))
     folder = _folder(recipe.data)
+    if folder.has_one_split:
+        return [1]
     return folder.splits or list(range(1, min(5, len(folder.videos)) + 1))

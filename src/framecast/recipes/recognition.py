@@ -89,21 +89,21 @@ def _images(name: str, model: ModelSettings) -> RecognitionRecipe:
 
 
 def _clips(name: str, model: ModelSettings) -> RecognitionRecipe:
-    """Surveillance clips of 2 s, fight or no fight: 8 frames of 64 x 64 pixels, patches of 8: 513 tokens."""
-    config = {"image_size": 64, "patch_size": 8, "num_frames": 8, "drop_path": 0.1}
+    """210 clips cut from ceiling-camera videos: 8 frames of 64 x 64 pixels in patches of 16, 129 tokens."""
+    config = {"image_size": 64, "patch_size": 16, "num_frames": 8, "drop_path": 0.1}
     return RecognitionRecipe(
         name=name,
         model=ModelSettings(name=model.name, config=config | model.config),
-        data=RecognitionDataSettings(root="", group_by="source", split=1),
+        data=RecognitionDataSettings(root="", layout="segments", split=1, keep_mb=1000),
         augment=RecognitionAugmentSettings(scale=(0.4, 1.0), erasing=0.25),
         loss=RecognitionLossSettings(smoothing=0.1),
-        optim=OptimSettings(name="adamw", lr=1e-3, weight_decay=0.05, no_decay="vectors"),
+        optim=OptimSettings(name="adamw", lr=2e-3, weight_decay=0.05, no_decay="vectors"),
         schedule=ScheduleSettings(name="warmup_cosine", warmup=3, min_lr=1e-5),
         clip_norm=5.0,
         batch_size=20,
-        epochs=30,
-        eval_every=10,
-        save_every=10,
+        epochs=100,
+        eval_every=20,
+        save_every=50,
     )
 
 
@@ -140,37 +140,37 @@ def cifar_stablemamba() -> RecognitionRecipe:
 
 
 @register_recipe(tags=["recognition", "measured"], paper="https://arxiv.org/abs/2010.11929")
-def fights_vit() -> RecognitionRecipe:
-    """A joint space-time ViT of 0.4 M parameters on 224 surveillance clips, split by source video.
+def fir_clips_vit() -> RecognitionRecipe:
+    """A joint space-time ViT of 0.4 M parameters on 210 clips of 9 actions, split by source video.
 
-    framecast train fights_vit --data DATA/surveillance_fights --splits 1,2,3 --seeds 0,1,2
+    framecast train fir_clips_vit --data DATA/fir_actions --splits 1,2,3 --seeds 0,1,2
     """
-    return _clips("fights_vit", ModelSettings(name="vit_tiny_joint", config=VIT))
+    return _clips("fir_clips_vit", ModelSettings(name="vit_tiny_joint", config=VIT))
 
 
 @register_recipe(tags=["recognition", "measured"], paper="https://arxiv.org/abs/2403.06977")
-def fights_videomamba() -> RecognitionRecipe:
+def fir_clips_videomamba() -> RecognitionRecipe:
     """VideoMamba of as many parameters on the same clips, the same training.
 
-    framecast train fights_videomamba --data DATA/surveillance_fights --splits 1,2,3 --seeds 0,1,2
+    framecast train fir_clips_videomamba --data DATA/fir_actions --splits 1,2,3 --seeds 0,1,2
     """
-    return _clips("fights_videomamba", ModelSettings(name="videomamba_tiny", config=VIDEOMAMBA))
+    return _clips("fir_clips_videomamba", ModelSettings(name="videomamba_tiny", config=VIDEOMAMBA))
 
 
 @register_recipe(tags=["recognition", "measured"], paper="https://arxiv.org/abs/2409.11867")
-def fights_stablemamba() -> RecognitionRecipe:
+def fir_clips_stablemamba() -> RecognitionRecipe:
     """StableMamba (3:1) of as many parameters on the same clips, the same training.
 
-    framecast train fights_stablemamba --data DATA/surveillance_fights --splits 1,2,3 --seeds 0,1,2
+    framecast train fir_clips_stablemamba --data DATA/fir_actions --splits 1,2,3 --seeds 0,1,2
     """
-    return _clips("fights_stablemamba", ModelSettings(name="stablemamba_tiny", config=STABLEMAMBA))
+    return _clips("fir_clips_stablemamba", ModelSettings(name="stablemamba_tiny", config=STABLEMAMBA))
 
 
 @register_recipe(tags=["recognition", "measured", "baseline"], paper="https://arxiv.org/abs/2304.07193")
-def fights_dinov2_head() -> RecognitionRecipe:
+def fir_clips_dinov2_head() -> RecognitionRecipe:
     """A linear classifier on frozen DINOv2 features of the same clips, 8 frames averaged.
 
-    framecast train fights_dinov2_head --data DATA/surveillance_fights --splits 1,2,3 --seeds 0,1,2
+    framecast train fir_clips_dinov2_head --data DATA/fir_actions --splits 1,2,3 --seeds 0,1,2
     """
-    data = RecognitionDataSettings(root="", group_by="source", split=1, frames=8)
-    return recognition().model_copy(update={"name": "fights_dinov2_head", "data": data})
+    data = RecognitionDataSettings(root="", layout="segments", split=1, frames=8)
+    return recognition().model_copy(update={"name": "fir_clips_dinov2_head", "data": data})

@@ -6,7 +6,6 @@ never change and an epoch costs next to nothing. Features of a clip are the mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framecast.data.recognition import RecognitionViews
+from framecast.data.recognition_samples import RecognitionViews
 from framecast.metrics.recognition import RecognitionMetrics
+from framecast.progress import track
+from framecast.tasks.ranks import gather_over_ranks, own_items, own_rank, together
 from framecast.tasks.recognition import VIEWS_AT_ONCE, RecognitionTask, classify
 
 
@@ -41,31 +42,24 @@ class FrozenFeatures:
 
 @torch.inference_mode()
 def freeze_features(
-    model: nn.Module,
-    views: RecognitionViews,
-    device: str | torch.device = "cpu",
-    *,
-    known: dict[str, np.ndarray] | None = None,
-    track: Callable[[Sequence[int]], Iterable[int]] = iter,
+    model: nn.Module, views: RecognitionViews, device: torch.device, known: dict[str, np.ndarray]
 ) -> FrozenFeatures:
-    """Features of every item, from the model without its head.
+    """Features of every item, from a model without a head; several processes share the items.
 
-    known: features by source, taken from and added to; splits and seeds of a study share them. track: shows
-    progress.
+    known: features by source, taken from and added to; splits and seeds of a study share them.
     """
-    known = {} if known is None else known
-    frozen = cast(Any, model).to(device).eval()
-    head, frozen.head = frozen.head, nn.Identity()
-    data = views.data
-    try:
-        for i in track([i for i in range(len(views)) if data.source(i) not in known]):
+    sources = tuple(views.data.source(i) for i in range(len(views)))
+    missing = [i for i, source in enumerate(sources) if source not in known]
+    mine = [missing[i] for i in own_items(len(missing))]
+    found = {}
+    with together():
+        for i in track(mine, "frozen features", quiet=own_rank() != 0):
             views_at_once = views[i]["pixels"].split(VIEWS_AT_ONCE)
-            parts = [classify(frozen, part.to(device)).cpu() for part in views_at_once]
-            known[data.source(i)] = torch.cat(parts).mean(0).numpy().astype(np.float32)
-    finally:
-        frozen.head = head
-    sources = tuple(data.source(i) for i in range(len(views)))
-    return FrozenFeatures(np.stack([known[source] for source in sources]), data.labels, sources)
+            parts = [classify(model, part.to(device)).cpu() for part in views_at_once]
+            found[sources[i]] = torch.cat(parts).mean(0).numpy().astype(np.float32)
+    for part in gather_over_ranks(found):
+        known |= part
+    return FrozenFeatures(np.stack([known[source] for source in sources]), views.data.labels, sources)
 
 
 class Probe(nn.Module):
@@ -82,12 +76,20 @@ class Probe(nn.Module):
 class LinearProbeTask(RecognitionTask):
     """Trains the head alone; the saved model is whole and reads images or clips like any other."""
 
-    def freeze(self, features: Callable[[RecognitionViews], FrozenFeatures]) -> LinearProbeTask:
+    eval_features: FrozenFeatures | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.known: dict[str, np.ndarray] = {}  # features by source, which tasks may share
+
+    def prepare(self, device: torch.device) -> None:
         """Replace both sides of the data by the features of their items."""
+        model: Any = self.product(self.build_model()).to(device).eval()
+        model.head = nn.Identity()
         views = self.views_of(self.source)
-        self.train_data: Any = features(views)
-        self.eval_features = features(self.eval_data) if self.eval_data is not None else None
-        return self
+        self.train_data: Any = freeze_features(model, views, device, self.known)
+        if self.eval_data is not None:
+            self.eval_features = freeze_features(model, self.eval_data, device, self.known)
 
     def build_model(self) -> nn.Module:
         model = super().build_model()

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framecast.data.recognition import RecognitionData, RecognitionSamples, RecognitionViews
+from framecast.data.recognition import RecognitionData
+from framecast.data.recognition_samples import RecognitionSamples, RecognitionViews
 from framecast.data.transforms import BatchMix, TransformSettings, train_transform
 from framecast.metrics.recognition import KEYS, RecognitionMetrics
 from framecast.metrics.view_protocols import ViewProtocol

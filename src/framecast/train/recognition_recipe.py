@@ -21,6 +21,7 @@ class RecognitionDataSettings(DataSettings):
     group_by: str | None = None  # column of labels.csv whose groups stay on one side
     label_by: str | None = None  # column of labels.csv that holds the class
     split: int | None = Field(None, ge=1)
+    keep_mb: int = Field(0, ge=0)  # memory for decoded clips, of every process that reads data
     frames: int | None = Field(
         None, ge=1
     )  # of a clip that an image model reads; clip models say it themselves
