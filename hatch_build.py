@@ -25,9 +25,11 @@ LIBRARY = FOLDER / "framecast_native.so"
 KERNELS = (
     "span_attention.cpp",
     "shifted_linear.cpp",
+    "gated_conv.cpp",
     "causal_conv1d.cpp",
     "selective_scan.cpp",
     "selective_scan_backward.cpp",
+    "token_sampling.cpp",
 )
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-pthread", "-w"]
 INSTRUCTION_SETS = {

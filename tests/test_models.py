@@ -76,8 +76,17 @@ def inputs_of(entry: Entry) -> tuple[Tensor, ...]:
     torch.manual_seed(1)
     if "recognition" in entry.tags:
         return (pixels(entry.name, VIDEOS),)
-    assert "segmentation" in entry.tags, f"say here what models with the tags {entry.tags} take"
+    if "rows" in entry.tags:
+        return (torch.rand(VIDEOS, SMALL["num_classes"], 128),)
     mask = torch.arange(FRAMES) < LENGTHS[:, None]
+    if "tokens" in entry.tags:
+        return torch.randn(VIDEOS, SMALL["num_classes"] + 1, FRAMES) * mask[:, None], mask
+    if "diffusion" in entry.tags:  # x_t, times, observation, the last x̂_0, mask
+        x = torch.randn(VIDEOS, 12 + 2 * SMALL["num_classes"], FRAMES) * mask[:, None]
+        noisy, self_cond, observed = x.split([SMALL["num_classes"], SMALL["num_classes"], 12], dim=1)
+        return noisy, torch.tensor([999, 500, 3]), observed, self_cond, mask
+    known = {"segmentation", "frames"} & set(entry.tags)
+    assert known, f"say here what models with the tags {entry.tags} take"
     return torch.randn(VIDEOS, 12, FRAMES) * mask[:, None], mask
 
 
@@ -95,6 +104,10 @@ def documented_shape(entry: Entry, model: Any) -> tuple[int, ...]:
     c = model.config
     if "recognition" in entry.tags:
         return (VIDEOS, c.num_classes or c.width)
+    if "tokens" in entry.tags:  # scores, length of the next segment, rest of this one
+        return (VIDEOS, c.num_classes + 2)
+    if "rows" in entry.tags:
+        return (VIDEOS, c.num_classes, c.num_rows)
     return (getattr(c, "num_stages", 1), VIDEOS, c.num_classes, FRAMES)
 
 
@@ -163,22 +176,77 @@ def assert_alone_equals_batch(model: nn.Module, entry: Entry) -> None:
     with torch.no_grad():
         together = model(*inputs)
         for i in range(VIDEOS):
-            if "segmentation" in entry.tags:
-                frames = int(LENGTHS[i])
-                alone = model(inputs[0][i : i + 1, :, :frames])[:, 0]
-                part = together[:, i, :, :frames]
+            frames = int(LENGTHS[i])
+            own = [x[i : i + 1, :, :frames] if x.ndim == 3 else x[i : i + 1] for x in inputs[:-1]]
+            if "tokens" in entry.tags:
+                alone, part = model(*own)[0], together[i]
+            elif len(inputs) > 1:
+                alone, part = model(*own)[:, 0], together[:, i, :, :frames]
             else:
                 alone, part = model(inputs[0][i : i + 1])[0], together[i]
             assert_close(alone, part, rtol=1e-4, atol=1e-5)
 
 
-@every_model
-def test_export_gives_the_same_numbers(name: str) -> None:
-    model = small(name)
-    inputs = inputs_of(find("model", name))[:1]  # exported models read single videos, without a mask
+def export(model: nn.Module, *inputs: Tensor) -> torch.export.ExportedProgram:
+    """The program for batches of any size."""
     with torch.no_grad():
-        program = torch.export.export(model, inputs)
-        assert_close(program.module()(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+        any_batch = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+        return torch.export.export(model, inputs, dynamic_shapes=any_batch)
+
+
+@every_model
+def test_export_gives_the_same_numbers_for_any_batch(name: str) -> None:
+    model = small(name)
+    inputs = inputs_of(find("model", name))
+    inputs = inputs if len(inputs) == 1 else inputs[:-1]  # sequences without a mask
+    program = export(model, *(x[:2] for x in inputs)).module()
+    with torch.no_grad():
+        for size in (VIDEOS, 1):
+            batch = [x[:size] for x in inputs]
+            assert_close(program(*batch), model(*batch), rtol=1e-4, atol=1e-5)
+
+
+def forms(name: str) -> list[int | None]:
+    """Values of num_frames: an image model that can be one for clips counts twice."""
+    own = getattr(on_meta(name).config, "num_frames", 0)
+    return [None, 8] if own is None else [own or None]
+
+
+@pytest.mark.parametrize(("name", "frames"), [(n, f) for n in tagged("recognition") for f in forms(n)])
+def test_every_size_is_exported(name: str, frames: int | None) -> None:
+    """In its own width, image size and clip length, without computing anything; two of its many blocks.
+
+    benchmarks/export.py compares the numbers of all sizes with all blocks.
+    """
+    config: dict[str, Any] = {"depth": 2} | ({"num_frames": frames} if frames else {})
+    if hasattr(on_meta(name).config, "pattern"):
+        config["pattern"] = "1:1"
+    with torch.device("meta"):
+        model = fc.create_model(name, **config).eval()
+        program = export(model, torch.empty(2, *input_shape(model)))
+    (scores,) = (node for node in program.graph.nodes if node.op == "output")
+    assert scores.args[0][0].meta["val"].shape[1:] == (model.config.num_classes or model.config.width,)
+
+
+def input_shape(model: Any) -> tuple[int, ...]:
+    """(3, H, W) or (3, T, H, W) as the config says."""
+    c = model.config
+    height, width = (c.image_size,) * 2 if isinstance(c.image_size, int) else c.image_size
+    frames = getattr(c, "num_frames", None)
+    return (3, *([frames] if frames else []), height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["vit_tiny", "vit_tiny_joint", "videomamba_tiny", "stablemamba_tiny", "timesformer_base", "xvit_base"],
+)
+def test_a_whole_model_of_every_family_is_exported(name: str) -> None:
+    """All blocks, on small pixels."""
+    model = fc.create_model(name).eval()
+    x = torch.randn(2, *input_shape(model)[:-2], 64, 64)
+    with torch.no_grad():
+        assert_close(export(model, x).module()(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @every_model
@@ -247,8 +315,7 @@ def test_the_form_for_clips(name: str, tmp_path: Path) -> None:
         assert logits.shape == (2, 5)
         assert_close(model(clips[:1])[0], logits[0], rtol=1e-4, atol=1e-5)
         assert torch.equal(fc.load(fc.save(model, tmp_path / "saved"))(clips), logits)
-        program = torch.export.export(model, (clips,))
-        assert_close(program.module()(clips), logits, rtol=1e-4, atol=1e-5)
+        assert_close(export(model, clips).module()(clips[:1]), logits[:1], rtol=1e-4, atol=1e-5)
 
 
 class TestFrameLinear:

@@ -1,6 +1,6 @@
-"""What the parts of framecast hand to each other: clips, labels, feature tracks, segments.
+"""What the parts of framecast hand to each other: clips, labels, feature tracks, segments, futures.
 
-Legend: T time steps, C channels, H and W pixels, N segments, K classes. Times are in seconds.
+Legend: T time steps, C channels, H and W pixels, N segments, K classes, S samples. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -175,3 +175,72 @@ class Segments:
             chosen = frame_probs[np.maximum(labels, 0), np.arange(len(labels))]
             confidence = np.add.reduceat(chosen, starts) / (ends - starts)
         return cls(labels[starts], starts, ends, tuple(classes), video, times, confidence, frame_probs)
+
+
+@dataclass(frozen=True)
+class Futures:
+    """What may happen after what was seen: equally probable samples of the label of every coming step.
+
+    Steps follow each other at the rate of the observed frames and begin where those end.
+    """
+
+    observed: Segments  # what was seen, or taken for seen
+    samples: np.ndarray  # (S, T) int64 class of every coming step
+    likelihood: np.ndarray | None = None  # (S,) log-likelihood of each sample, where the model has one
+    step_s: float | None = None  # seconds of a step, None where the rate is unknown
+    step_probs: np.ndarray | None = field(default=None, repr=False)  # (K, T) where the model gives its own
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.observed.classes
+
+    @property
+    def num_steps(self) -> int:
+        return self.samples.shape[1]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(K, T) probability of every class at every step: the model's own, or the shares of the samples."""
+        if self.step_probs is not None:
+            return self.step_probs
+        counts = [(self.samples == k).sum(0) for k in range(len(self.classes))]
+        return np.stack(counts) / len(self.samples)
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """(T,) uncertainty of every step in bits: 0 where all agree, log2 K where nothing is known."""
+        p = self.probabilities
+        return -(p * np.log2(np.maximum(p, 1e-12))).sum(0)
+
+    @property
+    def mode(self) -> np.ndarray:
+        """(T,) most probable class of every step, the lower index where two are level."""
+        return self.probabilities.argmax(0)
+
+    def ranked(self) -> np.ndarray:
+        """(S,) indices of the samples: those that agree with the others at most steps come first."""
+        shares = np.stack([(self.samples == k).mean(0) for k in range(len(self.classes))])
+        agreement = np.take_along_axis(shares, self.samples, axis=0).mean(1)
+        return np.argsort(-agreement, kind="stable")
+
+    def segments(self, sample: int | None = None) -> Segments:
+        """One sample as segments, or the most probable class of every step; frame 0 is the first to come."""
+        labels = self.mode if sample is None else self.samples[sample]
+        times = None
+        if self.step_s is not None:
+            times = self.start_s + self.step_s * np.arange(self.num_steps)
+        probs = self.probabilities
+        return Segments.from_frames(
+            labels, self.classes, video=self.observed.video, times=times, frame_probs=probs
+        )
+
+    @property
+    def start_s(self) -> float:
+        """Second at which the future begins: where the observed segments end, 0 where times are unknown."""
+        limits = self.observed.limits_s
+        if limits is not None and len(limits):
+            return float(limits[-1, 1])
+        return (self.step_s or 0.0) * self.observed.num_frames

@@ -82,6 +82,8 @@ def test_all_splits_of_recognition_are_its_shares(tmp_path: Path) -> None:
     assert split_names(recipe, "all") == [1, 2, 3, 4, 5]
     assert split_names(apply_overrides(recipe, ["data.holdout=0.3"]), "all") == [1, 2, 3]
     assert split_names(apply_overrides(recipe, [f"data.root={tmp_path / 'sides'}"]), "all") == [1]
+    with pytest.raises(ValueError, match="has no split 6"):
+        split_names(recipe, "1,6")
 
 
 def test_all_splits_are_those_of_the_folder(tmp_path: Path) -> None:
@@ -90,3 +92,5 @@ def test_all_splits_are_those_of_the_folder(tmp_path: Path) -> None:
     assert split_names(recipe, "2,4") == [2, 4]
     with pytest.raises(ValueError, match="neither"):
         split_names(recipe, "first")
+    with pytest.raises(ValueError, match=r"has no split 9; its splits are \[1, 2, 3, 4\]"):
+        split_names(recipe, "1,9")

@@ -1,8 +1,8 @@
 """`python run_tiny.py JOBS` trains the tiny task in this process, alone or as one of several.
 
 JOBS is a JSON list of {"run": folder, "changes": of the recipe, "task": arguments of TinyTask, and
-"crash": call of the loss, "nan": [rank, call] or "slow": seconds per call}. A job that fails writes its
-error to RUN/error-RANK.txt and the next one starts.
+"crash": call of the loss, "nan": [rank, call], "unbuilt": rank without a model or "slow": seconds per
+call}. A job that fails writes its error to RUN/error-RANK.txt and the next one starts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from framecast.train.distributed import start_world
 from framecast.train.loop import train
-from train.tiny_task import TinyTask, save_tiny, tiny_recipe
+from train.tiny_task import TinyModel, TinyTask, save_tiny, tiny_recipe
 
 RANK = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0)))
 
@@ -34,6 +34,11 @@ class TroubledTask(TinyTask):
             arguments["dtype"] = getattr(torch, arguments["dtype"])
         super().__init__(**arguments)
         self.job, self.calls = job, 0
+
+    def build_model(self) -> TinyModel:
+        if self.job.get("unbuilt") == RANK:
+            raise FileNotFoundError("weights.pth does not exist")
+        return super().build_model()
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
         self.calls += 1

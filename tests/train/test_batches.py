@@ -68,3 +68,19 @@ def test_loading_leaves_the_generators_alone() -> None:
 def test_empty_training_set() -> None:
     with pytest.raises(ValueError, match="training set is empty"):
         BatchPlan(0, 4, seed=0)
+
+
+def test_samples_of_like_lengths_share_a_batch() -> None:
+    lengths = np.random.default_rng(0).integers(1, 1000, 330)
+    plan, plain = BatchPlan(330, 16, seed=5, lengths=lengths), BatchPlan(330, 16, seed=5)
+    steps = range(plan.steps_per_epoch)
+
+    def padded(plan: BatchPlan) -> int:
+        return sum(len(b) * lengths[b].max() - lengths[b].sum() for b in map(plan.batch, steps))
+
+    assert sorted(np.concatenate([plan.batch(step) for step in steps])) == list(range(330))
+    assert [len(plan.batch(step)) for step in steps] == [16] * 20 + [10]
+    assert padded(plan) < 0.15 * padded(plain)
+    means = [lengths[plan.batch(step)].mean() for step in steps]
+    assert means != sorted(means)  # short and long batches alternate
+    assert plan.batch(0).tolist() != plan.batch(len(steps)).tolist()  # another epoch, another order

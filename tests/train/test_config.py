@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framecast.train.config import (
@@ -35,6 +35,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
+@settings(deadline=None)
 def test_every_float_survives_yaml_and_the_command_line(value: float) -> None:
     assert parse_value(repr(value)) == value
     recipe = apply_overrides(tiny_recipe(), [f"model.config.x={value!r}"])

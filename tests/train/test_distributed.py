@@ -53,23 +53,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("trained")
     jobs: list[dict[str, Any]] = []
 
-    def job(name: str, *, task: Any = None, crash: int = 0, nan: Any = None, **changes: Any) -> None:
+    def job(name: str, *, task: Any = None, trouble: dict[str, Any] | None = None, **changes: Any) -> None:
         run = str(folder / name)
-        jobs.append(
-            {"run": run, "changes": CHANGES | changes, "task": task or {}, "crash": crash, "nan": nan}
-        )
+        jobs.append({"run": run, "changes": CHANGES | changes, "task": task or {}} | (trouble or {}))
 
     for name, variant in VARIANTS.items():
         job(f"exact/{name}", task=EXACT, **variant)
     for parallel in PARALLEL:
         job(f"{parallel}/whole", parallel=parallel, save_every_steps=3)
-        job(f"{parallel}/cut", parallel=parallel, save_every_steps=3, crash=8)
+        job(f"{parallel}/cut", parallel=parallel, save_every_steps=3, trouble={"crash": 8})
         job(f"{parallel}/cut", parallel=parallel, save_every_steps=3)
         job(f"{parallel}/two-one", parallel=parallel, task=EXACT, epochs=2)
         alone(folder / parallel / "one-two", parallel=parallel, epochs=1)
         job(f"{parallel}/one-two", parallel=parallel, task=EXACT)
         job(f"{parallel}/stop", parallel=parallel, task={"bad_video": 3})
-        job(f"{parallel}/skip", parallel=parallel, nonfinite="skip", nan=[1, 2])
+        job(f"{parallel}/skip", parallel=parallel, nonfinite="skip", trouble={"nan": [1, 2]})
+        job(f"{parallel}/unbuilt", parallel=parallel, trouble={"unbuilt": 1})
     job("idle", batch_size=1, epochs=1)
     job("held")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -143,6 +142,15 @@ def test_trouble_on_one_process_is_a_decision_of_all(trained: tuple[Path, str], 
     summary = read_summary(trained[0] / parallel / "skip")
     assert summary is not None
     assert summary["skipped_steps"] == 1
+
+
+@pytest.mark.parametrize("parallel", PARALLEL)
+def test_a_failed_start_of_one_process_is_told_by_all(trained: tuple[Path, str], parallel: str) -> None:
+    told = errors(trained[0] / parallel / "unbuilt")
+    assert told == [
+        "ValueError: process 1 of 2 failed (FileNotFoundError: weights.pth does not exist)",
+        "FileNotFoundError: weights.pth does not exist",
+    ]
 
 
 def test_more_processes_than_samples_in_a_batch_are_pointed_out(trained: tuple[Path, str]) -> None:

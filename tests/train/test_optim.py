@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+import framecast as fc
 from framecast.train.optim import (
     AveragedWeights,
     learning_rate,
@@ -102,10 +103,6 @@ def test_layer_decay_slows_what_is_far_from_the_head() -> None:
     assert scales["blocks.10.weight"] == 0.5  # and not the rate of blocks.1
     assert scales["blocks.1.weight"] == 0.5**10
     assert scales["stem.weight"] == 0.5**12
-    release = lr_scales(Layered(), "release")
-    assert {name: s for name, s in release.items() if s != 1} == dict.fromkeys(
-        ("stem.weight", "stem.bias"), 0.75**12
-    )
     optimizer = make_optimizer(Layered(), OptimSettings(layer_decay=0.5))
     set_learning_rate(optimizer, 0.1)
     assert sorted(group["lr"] for group in optimizer.param_groups) == [
@@ -113,6 +110,16 @@ def test_layer_decay_slows_what_is_far_from_the_head() -> None:
     ]
     with pytest.raises(ValueError, match="layer_groups"):
         make_optimizer(nn.Linear(2, 2), OptimSettings(layer_decay=0.5))
+
+
+def test_layer_decay_of_the_release_spares_the_times() -> None:
+    with torch.device("meta"):
+        model = fc.create_model("videomamba_tiny", depth=3, num_frames=8)
+    scales = lr_scales(model, "release")
+    slow = {name for name, scale in scales.items() if scale != 1}
+    assert slow == {"patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed", "cls_token"}
+    assert {scales[name] for name in slow} == {0.75**4}
+    assert lr_scales(model, 0.75)["temporal_pos_embedding"] == 0.75**4
 
 
 def test_frozen_parameters_are_left_out() -> None:
@@ -158,3 +165,20 @@ def test_tied_weights_are_averaged_once_each() -> None:
         first.weight += 1
     averages.update(model)
     torch.testing.assert_close(averages.weights["1.weight"], averages.weights["0.weight"], rtol=0, atol=0)
+
+
+def test_average_by_the_rule_of_diffusion_releases() -> None:
+    """Copies until the start, then a decay that grows; steps between are not looked at."""
+    model = nn.Linear(1, 1, bias=False)
+    averages = AveragedWeights(model, 0.6, every=10, start=20)
+    seen = []
+    for step in range(81):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        averages.update(model)
+        seen.append(float(averages.weights["weight"]))
+    assert seen[:31] == [step // 10 * 10 for step in range(31)]  # the first step after the start is a copy
+    decay = 1 - 21 ** (-2 / 3)
+    assert decay > 0.6  # so it is capped
+    assert seen[40] == pytest.approx(0.6 * 30 + 0.4 * 40)
+    assert seen[49] == seen[40]

@@ -18,7 +18,7 @@ from .tiny_task import TinyTask, save_tiny, tiny_recipe
 def test_a_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     built: list[str] = []
 
-    def make_recipe(split: int, seed: int) -> Recipe:
+    def make_recipe(split: int | None, seed: int) -> Recipe:
         return tiny_recipe(name=f"split{split}", seed=seed, epochs=2, data={"root": "none", "split": split})
 
     def make_task(recipe: Recipe) -> TinyTask:
@@ -45,6 +45,23 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     built.clear()
     assert study() == done
     assert built == []
+
+
+def test_runs_on_data_without_splits_are_named_by_their_seed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = run_study(
+        lambda split, seed: tiny_recipe(seed=seed, epochs=1),
+        [None],
+        [0, 3],
+        tmp_path,
+        make_task=lambda recipe: TinyTask(),
+        save_model=save_tiny,
+    )
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["seed0", "seed3"]
+    assert f"run 2 of 2: seed 3, in {tmp_path / 'seed3'}" in capsys.readouterr().err
+    assert (study["splits"], study["per_split"], study["seeds"]) == ([], {}, [0, 3])
+    assert study["std"]["accuracy"] is not None
 
 
 def test_spread_is_over_seeds_of_the_split_average() -> None:

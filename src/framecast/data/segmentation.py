@@ -97,15 +97,16 @@ def open_segmentation(
     if sample_rate < 1:
         raise ValueError(f"sample_rate is {sample_rate}; it must be at least 1, which keeps every step")
     folder = open_folder(root, layout, str(features))
-    videos = _choose_videos(folder, split, subset, folds)
+    videos = choose_videos(folder, split, subset, folds)
     return SegmentationData(
         folder, videos, split, subset, sample_rate=sample_rate, feature_dim=feature_dim, label_fps=label_fps
     )
 
 
-def _choose_videos(
+def choose_videos(
     folder: AnnotationFolder, split: int | None, subset: Subset, folds: int | None
 ) -> list[str]:
+    """Videos of a side of a split, of the folder's own or of as many folds; see `open_segmentation`."""
     if folds is None and split is not None and not folder.splits and not folder.has_one_split:
         folds = min(5, len(folder.videos))
     if folds is None:
@@ -223,6 +224,10 @@ class SegmentationData:
         video = self.videos[index]
         return self._labelled_frames(video)[0].astype(np.int64)
 
+    def step_frames(self, index: int) -> np.ndarray:
+        """(T,) annotated frame at which every step of item `index` is."""
+        return self._labelled_frames(self.videos[index])[1][:: self.sample_rate]
+
     def to_annotation_rate(self, predicted: np.ndarray, index: int) -> np.ndarray:
         """(N,) predictions for every annotated frame, from predictions (T,) for the steps of item `index`.
 
@@ -230,8 +235,7 @@ class SegmentationData:
         are repeated n times and cut to the length of the labels.
         """
         video = self.videos[index]
-        labels, frames = self._labelled_frames(video)
-        steps = frames[:: self.sample_rate]
+        labels, steps = self._labelled_frames(video)[0], self.step_frames(index)
         if len(predicted) != len(steps):
             raise ValueError(f"video {video!r} has {len(steps)} steps but {len(predicted)} predictions")
         return predicted[np.maximum(np.searchsorted(steps, np.arange(len(labels)), side="right") - 1, 0)]

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from framecast.metrics.anticipation import AnticipationMetrics
+from framecast.metrics.anticipation_protocols import (
+    AnticipationProtocol,
+    get_anticipation_protocol,
+    list_anticipation_protocols,
+    register_anticipation_protocol,
+)
 from framecast.metrics.protocols import (
     Protocol,
     get_protocol,
@@ -19,16 +26,21 @@ from framecast.metrics.view_protocols import (
 )
 
 __all__ = [
+    "AnticipationMetrics",
+    "AnticipationProtocol",
     "Protocol",
     "RecognitionMetrics",
     "SegmentationMetrics",
     "ViewProtocol",
     "average_splits",
+    "get_anticipation_protocol",
     "get_protocol",
     "get_view_protocol",
+    "list_anticipation_protocols",
     "list_protocols",
     "list_view_protocols",
     "protocols_for",
+    "register_anticipation_protocol",
     "register_protocol",
     "register_view_protocol",
 ]

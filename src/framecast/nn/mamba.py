@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from framecast.ops import memory
+from framecast.ops import memory, native_library
 from framecast.ops.causal_conv1d import bidirectional_conv1d, causal_conv1d
 from framecast.ops.selective_scan import bidirectional_scan, selective_scan
 
@@ -110,25 +110,33 @@ class MambaMixer(nn.Module):
                     steps = torch.empty_like(bias).uniform_(math.log(1e-3), math.log(0.1)).exp()
                     bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # softplus backwards
 
-    def forward(self, tokens: Tensor, *, first_only: bool = False) -> Tensor:
-        """(B, L, D) -> (B, L, D); with first_only the first row of it, (B, 1, D), at a third of the cost."""
-        if first_only:
-            y = self._first_row(tokens)
-        else:
-            x, z = memory.linear(self.in_proj, tokens).chunk(
-                2, dim=-1
-            )  # (B, L, E) each, side by side in memory
-            y = self._both_directions(x, z) if self.bidirectional else self._one_direction(x, z)
+    def forward(self, tokens: Tensor, *, first_only: bool = False, mask: Tensor | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D); with first_only the first row of it, (B, 1, D), at a third of the cost.
+
+        mask: (B, L), True = valid; the states of both walks take up nothing from other tokens.
+        """
+        assert mask is None or not first_only
+        y = self._first_row(tokens) if first_only else self.mixed(tokens, mask)
         y = memory.linear(self.out_proj, y)
         return y if self.scale == 1.0 else y * self.scale
 
-    def _both_directions(self, x: Tensor, z: Tensor) -> Tensor:  # (B, L, E) twice -> (B, L, E)
+    def mixed(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the way back to the width is applied to: (B, L, D) -> (B, L, E)."""
+        if mask is not None:
+            tokens = tokens * mask[..., None]
+        x, z = memory.linear(self.in_proj, tokens).chunk(2, dim=-1)  # (B, L, E) each, side by side in memory
+        return self._both_directions(x, z, mask) if self.bidirectional else self._one_direction(x, z, mask)
+
+    def _both_directions(self, x: Tensor, z: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, L, E) twice -> (B, L, E)."""
         batch, length, inner = x.shape
         conv, x_proj, dt_proj, A_log, D = zip(*self.walks, strict=True)
         kernels = torch.stack([c.weight[:, 0] for c in conv])  # (2, E, W)
         c = bidirectional_conv1d(x, kernels, torch.stack([c.bias for c in conv]), activation="silu")
+        c = _masked(c, mask)
         rows = torch.stack([p.weight for p in x_proj])  # (2, R + 2 N, E)
-        rows = F.pad(rows, (0, 0, 0, -rows.shape[1] % 16))  # matrix products want whole vectors of outputs
+        if native_library.eager_inference():  # matrix products want whole vectors of outputs
+            rows = F.pad(rows, (0, 0, 0, -rows.shape[1] % 16))
         selected = memory.product(c.view(2, -1, inner), rows)  # (2, B L, ·)
         states = slice(self.dt_rank, self.dt_rank + 2 * self.d_state)
         low_rank, (B, C) = selected[..., : self.dt_rank], selected[..., states].chunk(2, dim=-1)
@@ -145,10 +153,13 @@ class MambaMixer(nn.Module):
             delta_softplus=True,
         )
 
-    def _one_direction(self, x: Tensor, z: Tensor | None, *, backwards: bool = False) -> Tensor:
+    def _one_direction(
+        self, x: Tensor, z: Tensor | None, mask: Tensor | None = None, *, backwards: bool = False
+    ) -> Tensor:
         """The scan of one walk, gated where z is given: (B, L, E) -> (B, L, E)."""
         conv, x_proj, dt_proj, A_log, D = self.walks[backwards]
         c = causal_conv1d(x, conv.weight[:, 0], conv.bias, activation="silu", reverse=backwards)
+        c = _masked(c, mask)
         low_rank, B, C = x_proj(c).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         delta = F.linear(low_rank, dt_proj.weight)
         A, bias = -_wide(A_log).exp(), dt_proj.bias
@@ -165,6 +176,11 @@ class MambaMixer(nn.Module):
         if self.bidirectional:
             y = y + self._one_direction(x, None, backwards=True)[:, :1]
         return y * F.silu(F.linear(tokens[:, :1], to_z))
+
+
+def _masked(c: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros at invalid tokens, where the bias of the convolution has put something."""
+    return c if mask is None else c * mask[..., None]
 
 
 def _wide(x: Tensor) -> Tensor:

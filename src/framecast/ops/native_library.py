@@ -33,10 +33,13 @@ _SIGNATURES = {
         c_int,
         (*_MATRIX, c_void_p, c_void_p, *_MATRIX * 2, *(c_int64,) * 5, c_void_p, *(c_int64,) * 2),
     ),
+    "framecast_gated_layer": (c_int, (*(c_void_p,) * 8, *(c_int64,) * 5)),
     "framecast_causal_conv1d": (c_int, (*_BATCH, *(c_void_p,) * 3, *(c_int64,) * 8)),
     "framecast_causal_conv1d_backward": (c_int, (*_BATCH, *(c_void_p,) * 6, *(c_int64,) * 8)),
     "framecast_selective_scan": (c_int, (c_void_p, c_int64)),
     "framecast_selective_scan_backward": (c_int, (c_void_p, c_int64)),
+    "framecast_token_scores": (c_int, (c_void_p, *(c_int64,) * 2)),
+    "framecast_sampled_tokens": (c_int, (c_void_p, *(c_int64,) * 2)),
     "framecast_exponentials": (c_int, (c_void_p, c_void_p, *(c_int64,) * 3)),
 }
 
@@ -114,6 +117,7 @@ def rows(x: Tensor) -> Tensor:
 def check() -> list[tuple[str, float]]:
     """(kernel, largest error relative to the largest number of its reference), computed on this machine."""
     from framecast.ops.causal_conv1d import bidirectional_conv1d
+    from framecast.ops.gated_layer import gated_layer
     from framecast.ops.selective_scan import bidirectional_scan
     from framecast.ops.shifted_linear import shifted_linear
     from framecast.ops.span_attention import span_attention
@@ -122,11 +126,16 @@ def check() -> list[tuple[str, float]]:
     q, k, v, x = (torch.randn(2, 300, 24, generator=generator) for _ in range(4))
     weight, bias = torch.randn(24, 24, 3, generator=generator), torch.randn(24, generator=generator)
     taps = torch.randn(2, 24, 4, generator=generator)
+    wide, gates = torch.randn(2, 300, 32, generator=generator), torch.randn(64, 32, 3, generator=generator)
+    mix, vectors = torch.randn(32, 32, generator=generator), torch.randn(5, 32, generator=generator)
     spans = torch.tensor([[0, 64, 0, 96, 1], [64, 146, 32, 156, 3], [65, 100, 200, 1, 2]])
     kernels: dict[str, Callable[..., Tensor]] = {
         "span_attention": lambda **impl: span_attention(q, k, v, spans, num_heads=2, **impl),
         "shifted_linear": lambda **impl: shifted_linear(
             x, weight, bias, shifts=(-5, 0, 5), activation="gelu", add=v, **impl
+        ),
+        "gated_layer": lambda **impl: gated_layer(
+            wide, gates, vectors[:2].flatten(), mix, *vectors[2:], dilation=4, **impl
         ),
         "causal_conv1d": lambda **impl: bidirectional_conv1d(x, taps, activation="silu", **impl),
     }

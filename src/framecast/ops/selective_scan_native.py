@@ -83,14 +83,15 @@ class _Call:
 
     def side_by_side(self, x: Tensor) -> Tensor:
         """(S, B, L, ...) whose last axis is unbroken; fixed weights (S, D, N) wholly."""
-        if x.stride(-1) != 1 or x.dim() == 3:
+        if x.dim() == 3 or x.stride(-1) != 1:
             x = x.contiguous()
         self.owners.append(x)
         return x
 
     def rows(self, x: Tensor) -> _Rows:
-        video, row = x.stride()[1:3] if x.dim() > 3 else (0, 0)
-        return _Rows(x.data_ptr(), x.stride(0), video, row)
+        direction, *between = x.stride()
+        video, row = between[:2] if len(between) > 2 else (0, 0)
+        return _Rows(x.data_ptr(), direction, video, row)
 
     def unbroken(self, x: Tensor | None) -> int | None:
         if x is None:

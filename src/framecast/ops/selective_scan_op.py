@@ -165,14 +165,14 @@ def _forward(
         )
         return y, last, kept.flatten() if keep else kept.new_empty(0)
     kept = torch.empty(_kept_shape(u, A, keep, impl), dtype=dtype, device=u.device)
-    u, delta, A, B, C = (x.to(dtype) for x in (u, delta, A, B, C))
-    D, z, delta_bias, initial_state = (
-        None if x is None else x.to(dtype) for x in (D, z, delta_bias, initial_state)
+    given: Any = tuple(
+        x if x is None or x.dtype == dtype else x.to(dtype)
+        for x in (u, delta, A, B, C, D, z, delta_bias, initial_state)
     )
     if impl == "native":
-        given = (u, delta, A, B, C, D, z, delta_bias, initial_state)
         y, last = selective_scan_native.forward(*given, delta_softplus, reverse, kept if keep else None)
         return y.to(answer_dtype), last, kept.flatten()
+    u, delta, A, B, C, D, z, delta_bias, initial_state = given
     with torch.autocast(u.device.type, enabled=False):
         walks = _directions(u, delta, A, B, C, D, delta_bias, delta_softplus, reverse)
         answers = [

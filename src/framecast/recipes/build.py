@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from framecast.checkpoints import load
+from framecast.data.anticipation import AnticipationData, open_anticipation
 from framecast.data.folders import AnnotationFolder
 from framecast.data.holdout import num_shares
 from framecast.data.recognition import RecognitionData, Subset, open_recognition
@@ -24,11 +25,15 @@ from framecast.metrics.view_protocols import (
     list_view_protocols,
 )
 from framecast.registry import entries, find
+from framecast.tasks.anticipation import DenseAnticipationTask, ObservedShares
+from framecast.tasks.forecasting import Sampling
 from framecast.tasks.imitation import MaskedPretrainingTask, SelfDistillationTask
+from framecast.tasks.label_anticipation import LabelAnticipationTask
 from framecast.tasks.linear_probe import LinearProbeTask
 from framecast.tasks.recognition import RecognitionTask, checked_classes
 from framecast.tasks.segmentation import SegmentationTask
 from framecast.tasks.segmentation_augment import Augmentation
+from framecast.train.anticipation_recipe import AnticipationDataSettings, AnticipationRecipe
 from framecast.train.recipe import Recipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
@@ -49,6 +54,8 @@ def build_task(recipe: Recipe) -> Task:
             return segmentation_task(recipe)
         case RecognitionRecipe():
             return recognition_task(recipe)
+        case AnticipationRecipe():
+            return anticipation_task(recipe)
     raise AssertionError(f"no task for {type(recipe).__name__}")
 
 
@@ -169,6 +176,30 @@ def _folder(settings: SegmentationDataSettings) -> AnnotationFolder:
     return open_folder(settings.root, settings.layout, settings.features)
 
 
+def anticipation_task(recipe: AnticipationRecipe) -> DenseAnticipationTask | LabelAnticipationTask:
+    train_data, eval_data = anticipation_sides(recipe.data)
+    given: dict[str, Any] = {
+        "model": recipe.model.name,
+        "model_config": recipe.model.config,
+        "protocol": recipe.protocol,
+        "sampling": Sampling(**recipe.sampling.model_dump()),
+    }
+    if "labels" in find("model", recipe.model.name).tags:
+        return LabelAnticipationTask(train_data, eval_data, class_weight=recipe.loss.class_weight, **given)
+    shares = ObservedShares(**recipe.observed.model_dump())
+    return DenseAnticipationTask(train_data, eval_data, shares=shares, **given)
+
+
+def anticipation_sides(
+    settings: AnticipationDataSettings,
+) -> tuple[AnticipationData, AnticipationData | None]:
+    """Training and test side; without a split everything is trained on."""
+    if settings.split is None and not _folder(settings).has_one_split:
+        return open_anticipation(**settings.model_dump(), subset="all"), None
+    train_data = open_anticipation(**settings.model_dump(), subset="train")
+    return train_data, open_anticipation(**settings.model_dump(), subset="test")
+
+
 def split_names(recipe: Recipe, wanted: str) -> list[int]:
     """ "all" or "1,3" as split numbers of the recipe's data; ValueError where it does not have them."""
     known = known_splits(recipe)
@@ -188,7 +219,7 @@ def known_splits(recipe: Recipe) -> list[int]:
     if isinstance(recipe, RecognitionRecipe):
         held_back = open_recognition_data(recipe.data.model_copy(update={"split": None}), "test").held_back
         return list(range(1, num_shares(recipe.data.holdout) + 1)) if held_back else [1]
-    assert isinstance(recipe, SegmentationRecipe)
+    assert isinstance(recipe, SegmentationRecipe | AnticipationRecipe)
     if recipe.data.folds:
         return list(range(1, recipe.data.folds + 1))
     folder = _folder(recipe.data)

@@ -6,7 +6,7 @@ ours are those of Kinetics at 32 frames. For 64 frames `--set model.config.num_f
 
 from __future__ import annotations
 
-from framecast.recipes.kinetics import fine_tuned
+from framecast.recipes.kinetics import as_stablemamba, fine_tuned
 from framecast.registry import register_recipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 
@@ -108,20 +108,7 @@ def breakfast_stablemamba_tiny() -> RecognitionRecipe:
 
     framecast train breakfast_stablemamba_tiny --data /data/breakfast
     """
-    return fine_tuned(
-        "breakfast_stablemamba_tiny",
-        "stablemamba_tiny",
-        BREAKFAST,
-        lr=2e-4,
-        epochs=70,
-        drop_path=0.1,
-        weight_decay=0.1,
-        weights="runs/kinetics_stablemamba_tiny",
-        clip_norm=5.0,
-        frames=32,
-        batch=256,
-        expected="above VideoMamba (published: up to +1.7 points)",
-    )
+    return as_stablemamba(breakfast_videomamba_tiny())
 
 
 @register_recipe(tags=["recognition", "published"], paper="https://arxiv.org/abs/2409.11867")
@@ -130,20 +117,7 @@ def breakfast_stablemamba_small() -> RecognitionRecipe:
 
     framecast train breakfast_stablemamba_small --data /data/breakfast
     """
-    return fine_tuned(
-        "breakfast_stablemamba_small",
-        "stablemamba_small",
-        BREAKFAST,
-        lr=2e-4,
-        epochs=50,
-        drop_path=0.4,
-        weight_decay=0.05,
-        weights="runs/kinetics_stablemamba_small",
-        clip_norm=5.0,
-        frames=32,
-        batch=256,
-        expected="above VideoMamba (published: up to +1.7 points)",
-    )
+    return as_stablemamba(breakfast_videomamba_small())
 
 
 @register_recipe(tags=["recognition", "published"], paper="https://arxiv.org/abs/2409.11867")
@@ -152,21 +126,7 @@ def breakfast_stablemamba_middle() -> RecognitionRecipe:
 
     framecast train breakfast_stablemamba_middle --data /data/breakfast
     """
-    return fine_tuned(
-        "breakfast_stablemamba_middle",
-        "stablemamba_middle",
-        BREAKFAST,
-        lr=2e-4,
-        epochs=50,
-        drop_path=0.8,
-        weight_decay=0.05,
-        weights="runs/kinetics_stablemamba_middle",
-        layer_decay=0.8,
-        clip_norm=5.0,
-        frames=32,
-        batch=128,
-        expected="above VideoMamba (published: up to +1.7 points)",
-    )
+    return as_stablemamba(breakfast_videomamba_middle())
 
 
 @register_recipe(tags=["recognition", "published"], paper="https://arxiv.org/abs/2403.06977")
@@ -263,20 +223,7 @@ def coin_stablemamba_tiny() -> RecognitionRecipe:
 
     framecast train coin_stablemamba_tiny --data /data/coin
     """
-    return fine_tuned(
-        "coin_stablemamba_tiny",
-        "stablemamba_tiny",
-        COIN,
-        lr=2e-4,
-        epochs=40,
-        drop_path=0.1,
-        weight_decay=0.1,
-        weights="runs/kinetics_stablemamba_tiny",
-        clip_norm=5.0,
-        frames=32,
-        batch=256,
-        expected="above VideoMamba (published: up to +1.7 points)",
-    )
+    return as_stablemamba(coin_videomamba_tiny())
 
 
 @register_recipe(tags=["recognition", "published"], paper="https://arxiv.org/abs/2409.11867")
@@ -285,20 +232,7 @@ def coin_stablemamba_small() -> RecognitionRecipe:
 
     framecast train coin_stablemamba_small --data /data/coin
     """
-    return fine_tuned(
-        "coin_stablemamba_small",
-        "stablemamba_small",
-        COIN,
-        lr=2e-4,
-        epochs=35,
-        drop_path=0.4,
-        weight_decay=0.05,
-        weights="runs/kinetics_stablemamba_small",
-        clip_norm=5.0,
-        frames=32,
-        batch=256,
-        expected="above VideoMamba (published: up to +1.7 points)",
-    )
+    return as_stablemamba(coin_videomamba_small())
 
 
 @register_recipe(tags=["recognition", "published"], paper="https://arxiv.org/abs/2409.11867")
@@ -307,18 +241,4 @@ def coin_stablemamba_middle() -> RecognitionRecipe:
 
     framecast train coin_stablemamba_middle --data /data/coin
     """
-    return fine_tuned(
-        "coin_stablemamba_middle",
-        "stablemamba_middle",
-        COIN,
-        lr=2e-4,
-        epochs=30,
-        drop_path=0.8,
-        weight_decay=0.05,
-        weights="runs/kinetics_stablemamba_middle",
-        layer_decay=0.8,
-        clip_norm=5.0,
-        frames=32,
-        batch=128,
-        expected="above VideoMamba (published: up to +1.7 points)",
-    )
+    return as_stablemamba(coin_videomamba_middle())

@@ -1,8 +1,9 @@
-"""An evaluation that several training processes share: each takes some items, then all know all results."""
+"""What several training processes share: each takes some items, then all know all results, or all stop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Protocol, Self, TypeVar
 
 import torch.distributed as dist
@@ -21,10 +22,13 @@ class Mergeable(Protocol):
 Metrics = TypeVar("Metrics", bound=Mergeable)
 
 
+def own_rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def own_items(count: int) -> range:
     """Indices of the items that this process looks at; all of them where it is the only one."""
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    return range(rank, count, ranks)
+    return range(own_rank(), count, dist.get_world_size() if dist.is_initialized() else 1)
 
 
 def gather_over_ranks(value: Any) -> list[Any]:
@@ -34,6 +38,25 @@ def gather_over_ranks(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+@contextmanager
+def together() -> Generator[None]:
+    """All processes enter, and an error of one inside is raised on all: none waits for one that is gone.
+
+    What is inside must not communicate itself. The others raise a ValueError that names process and error.
+    """
+    error = None
+    try:
+        yield
+    except Exception as own:
+        error = own
+    everywhere = gather_over_ranks(error and f"{type(error).__name__}: {error}")
+    if error is not None:
+        raise error
+    for rank, text in enumerate(everywhere):
+        if text is not None:
+            raise ValueError(f"process {rank} of {len(everywhere)} failed ({text})")
 
 
 def merge_over_ranks(metrics: Metrics, empty: Callable[[], Metrics]) -> Metrics:

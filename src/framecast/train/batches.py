@@ -2,6 +2,7 @@
 
 The order is a permutation fixed by (seed, epoch), so the batch of a step is the same for any number of
 processes and needs no saved state. Processes take slices of it and cut them into micro-batches.
+Where samples of like lengths are to share a batch, so that little is padded, each group of batches is sorted.
 Random augmentation is seeded by (seed, epoch, sample): it depends neither on the process nor on the
 number of data-loading workers.
 """
@@ -21,6 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from framecast.train.rng import SAMPLES, rng_untouched, seed_everything
 from framecast.train.task import Samples
 
+GROUPED = 50  # batches whose samples are sorted by length before they are cut anew
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -38,6 +41,7 @@ class BatchPlan:
     num_samples: int
     batch_size: int  # over all processes
     seed: int
+    lengths: np.ndarray | None = None  # (N,) of the samples, where batches of like lengths are wanted
 
     def __post_init__(self) -> None:
         if self.num_samples == 0:
@@ -53,8 +57,23 @@ class BatchPlan:
     def batch(self, step: int) -> np.ndarray:
         """Indices of the samples of this step (counted from 0) over all processes."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = _permutation(self.num_samples, self.seed, epoch)
+        order = self._order(epoch)
         return order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """All samples, at random; of every GROUPED batches the samples of like lengths come together."""
+        order = _permutation(self.num_samples, self.seed, epoch)
+        if self.lengths is None:
+            return order
+        order, size = order.copy(), self.batch_size
+        for start in range(0, len(order), GROUPED * size):
+            part = order[start : start + GROUPED * size]
+            whole = len(part) // size * size  # the smaller batch stays the last
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches = part[:whole].reshape(-1, size)
+            shuffled = np.random.default_rng([self.seed, epoch, start]).permutation(batches)
+            order[start : start + len(part)] = np.append(shuffled.ravel(), part[whole:])
+        return order
 
     def micro_batches(self, step: int, rank: int, world_size: int, accumulate: int) -> list[MicroBatch]:
         """This process's share, cut into micro-batches: as many on every process, some may be stand-ins.

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
+from framecast.tasks.ranks import together
 from framecast.train.distributed import World, gather_objects, wait_for_all
 from framecast.train.optim import AveragedWeights
 from framecast.train.rng import restore_rng, rng_state
@@ -43,11 +44,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path, world: World, *, keep_last: int) -> None:
         self.folder, self.world, self.keep_last = folder, world, keep_last
-        if world.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            for leftover in [*folder.glob("*.tmp"), *folder.glob("*.old")]:
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        wait_for_all(world)
+        with together():
+            if world.is_main:
+                folder.mkdir(parents=True, exist_ok=True)
+                for leftover in [*folder.glob("*.tmp"), *folder.glob("*.old")]:
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""

@@ -15,12 +15,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from framecast.registry import did_you_mean
+from framecast.train.anticipation_recipe import AnticipationRecipe
 from framecast.train.recipe import Recipe
 from framecast.train.recognition_recipe import RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationRecipe
 from framecast.writing import write_file
 
-RECIPES: dict[str, type[Recipe]] = {"segmentation": SegmentationRecipe, "recognition": RecognitionRecipe}
+RECIPES: dict[str, type[Recipe]] = {
+    "segmentation": SegmentationRecipe,
+    "recognition": RecognitionRecipe,
+    "anticipation": AnticipationRecipe,
+}
 
 # What a resumed run may change: none of it alters which numbers the model has seen.
 RESUMABLE = {

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from framecast.tasks.ranks import together
 from framecast.train import distributed
 from framecast.train.batches import BatchPlan, load_batches
 from framecast.train.checkpoint import (
@@ -36,7 +37,7 @@ from framecast.train.config import differences
 from framecast.train.distributed import World, gather_objects
 from framecast.train.environment import describe_environment
 from framecast.train.lock import hold_folder
-from framecast.train.optim import AveragedWeights, learning_rate, make_optimizer, set_learning_rate
+from framecast.train.optim import learning_rate, make_averages, make_optimizer, set_learning_rate
 from framecast.train.progress import Progress, check_metric
 from framecast.train.recipe import Recipe
 from framecast.train.records import Records, progress_bar, read_summary, say
@@ -51,7 +52,7 @@ from framecast.train.rng import (
 from framecast.train.signals import Interrupted, Requeue, StopRequests
 from framecast.train.stability import StabilityWatch
 from framecast.train.step import OptimizerStep, StepResult, Weighted
-from framecast.train.task import Task, product
+from framecast.train.task import Task, prepare, product, sample_lengths
 from framecast.writing import fill_folder, recover_folder
 
 SaveModel = Callable[[nn.Module, Path, dict[str, Any]], object]
@@ -89,7 +90,9 @@ def train(
         newest = checkpoints.newest()
         if resume == "must" and newest is None:
             raise FileNotFoundError(f"{folder} holds no checkpoint to resume from")
-        with Records(folder, recipe, world) as records:
+        with together():
+            records = Records(folder, recipe, world)
+        with records:
             trainer = Trainer(recipe, task, folder, world, checkpoints, records, save_model or _save)
             if newest is not None:
                 trainer.resume(newest)
@@ -122,7 +125,12 @@ class Trainer:
     ) -> None:
         self.recipe, self.task, self.folder, self.world = recipe, task, folder, world
         self.checkpoints, self.records, self.save_model = checkpoints, records, save_model
-        self.plan = BatchPlan(len(task.train_data), recipe.batch_size, recipe.seed)
+        self.plan = BatchPlan(
+            len(task.train_data),
+            recipe.batch_size,
+            recipe.seed,
+            sample_lengths(task) if recipe.group_lengths else None,
+        )
         self.total = recipe.total_steps(self.plan.steps_per_epoch)
         self.progress = Progress()
         if recipe.batch_size < world.size and world.is_main:
@@ -131,18 +139,19 @@ class Trainer:
                 f"{world.size} processes idle; set batch_size to a multiple of {world.size}",
                 stacklevel=3,
             )
-        seed_everything(recipe.seed, WEIGHTS)  # the same weights on every process
-        self.model = task.build_model()
-        # The whole model without its weights, to hold those gathered from shards.
-        self.empty = copy.deepcopy(self.model).to("meta") if recipe.parallel == "fsdp" else None
-        self.model.to(world.device)
-        if recipe.activation_checkpointing:
-            distributed.recompute_blocks(self.model)
+        with together():
+            seed_everything(recipe.seed, WEIGHTS)  # the same weights on every process
+            self.model = task.build_model()
+            # The whole model without its weights, to hold those gathered from shards.
+            self.empty = copy.deepcopy(self.model).to("meta") if recipe.parallel == "fsdp" else None
+            self.model.to(world.device)
+            if recipe.activation_checkpointing:
+                distributed.recompute_blocks(self.model)
         wrapped = distributed.spread(
             self.model, world, recipe.parallel, unused_parameters=recipe.unused_parameters
         )
         self.optimizer = make_optimizer(self.model, recipe.optim)
-        self.averages = AveragedWeights(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.averages = make_averages(self.model, recipe)
         self.watch = StabilityWatch(self.model, folder, recipe.watch_every, world)
         self.take_step = OptimizerStep(
             recipe, task, self.model, wrapped, self.optimizer, self.averages, self.watch, world
@@ -151,24 +160,16 @@ class Trainer:
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint; ValueError if it belongs to another recipe or other data."""
-        state = read_state(path)
-        if changed := differences(self.recipe, state["recipe"]):
-            raise ValueError(
-                f"{self.folder} was started with another recipe: {'; '.join(changed)}; undo this or "
-                "train into a new folder"
-            )
-        if state["samples"] != self.plan.num_samples:
-            raise ValueError(
-                f"{self.folder} was trained on {state['samples']} samples and there are "
-                f"{self.plan.num_samples} now; restore the training data or train into a new folder"
-            )
-        self.progress = Progress(**state["progress"])
-        step = self.progress.step
-        if step > self.total:
-            raise ValueError(
-                f"{self.folder} has done {step} steps, the recipe asks for {self.total}; raise epochs"
-            )
-        prepare_optimizer_state(self.model, self.optimizer, path)
+        with together():
+            state = read_state(path)
+            self._check_state(state)
+            self.progress = Progress(**state["progress"])
+            step = self.progress.step
+            if step > self.total:
+                raise ValueError(
+                    f"{self.folder} has done {step} steps, the recipe asks for {self.total}; raise epochs"
+                )
+            prepare_optimizer_state(self.model, self.optimizer, path)
         load_tensors(training_tensors(self.model, self.optimizer, self.averages), path, self.world)
         if not load_rng(path, self.world):
             seed_everything(self.recipe.seed, TRAINING, self.world.rank, step)
@@ -183,6 +184,18 @@ class Trainer:
             )
         say(self.world, f"going on with {self.folder} after step {step} of {self.total}")
 
+    def _check_state(self, state: dict[str, Any]) -> None:
+        if changed := differences(self.recipe, state["recipe"]):
+            raise ValueError(
+                f"{self.folder} was started with another recipe: {'; '.join(changed)}; undo this or "
+                "train into a new folder"
+            )
+        if state["samples"] != self.plan.num_samples:
+            raise ValueError(
+                f"{self.folder} was trained on {state['samples']} samples and there are "
+                f"{self.plan.num_samples} now; restore the training data or train into a new folder"
+            )
+
     # ------------------------------------------------------------------ the run
 
     def run(self, stop: StopRequests) -> dict[str, Any]:
@@ -192,10 +205,13 @@ class Trainer:
         if finished and finished["steps"] == progress.step == self.total:
             say(self.world, f"{self.folder} is finished: {self.total} steps")
             return finished
-        self.records.begin(progress.step, describe_environment(self.world.device, self.world.size))
-        self.watch.begin(progress.step)
-        if self.world.is_main:
-            recover_folder(self.folder / "model")
+        with rng_untouched():
+            prepare(self.task, self.world.device)
+        with together():
+            self.records.begin(progress.step, describe_environment(self.world.device, self.world.size))
+            self.watch.begin(progress.step)
+            if self.world.is_main:
+                recover_folder(self.folder / "model")
         started = time.perf_counter() - progress.seconds
         batches = self._batches()
         self.model.train()
@@ -323,8 +339,11 @@ class Trainer:
         """Put the present weights into run_dir/model; on rank 0, gathered from all shards."""
         model = self.model
         full = distributed.gather_weights(model, self.world)
-        if not self.world.is_main:
-            return
+        with together():
+            if self.world.is_main:
+                self._fill_model(model, full, reached)
+
+    def _fill_model(self, model: nn.Module, full: dict[str, Tensor] | None, reached: dict[str, Any]) -> None:
         if full is not None:
             assert self.empty is not None
             model = self.empty

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from framecast.train.recipe import OptimSettings, ScheduleSettings
+from framecast.train.recipe import OptimSettings, Recipe, ScheduleSettings
+
+# What VideoMamba's scripts slow down unawares; its table of times is not among them.
+SLOW_IN_RELEASE = ("patch_embed", "pos_embed", "cls_token")
 
 
 def make_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
@@ -55,10 +58,13 @@ def lr_scales(model: nn.Module, layer_decay: float | str | None) -> dict[str, fl
     layers = cast(Any, model).layer_groups()  # name prefixes, from the embeddings to the head
     top = len(layers) - 1
     if layer_decay == "release":
-        factors = [0.75**top] + [1.0] * top
+        by_prefix = dict.fromkeys(SLOW_IN_RELEASE, 0.75**top)
     else:
-        factors = [float(layer_decay) ** (top - depth) for depth in range(len(layers))]
-    by_prefix = {prefix: f for prefixes, f in zip(layers, factors, strict=True) for prefix in prefixes}
+        by_prefix = {
+            prefix: float(layer_decay) ** (top - depth)
+            for depth, prefixes in enumerate(layers)
+            for prefix in prefixes
+        }
     scales = {}
     for name, _ in model.named_parameters():
         fitting = [p for p in by_prefix if name == p or name.startswith(p.rstrip(".") + ".")]
@@ -94,18 +100,34 @@ class AveragedWeights:
 
     a ← d · a + (1 − d) · w after every optimiser step, d = min(decay, (1 + n) / (10 + n)) in step n, so
     that the random start is soon forgotten. Works on whole and on sharded tensors.
+
+    With `start`, the rule of diffusion releases (lucidrains' ema-pytorch) instead: copies up to step `start`
+    and in the first one counted after it, then d = min(decay, 1 − (1 + (n − start) / inv_gamma) ^ −power).
+    every: only each so many-th step, the first one among them, counts.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float,
+        *,
+        every: int = 1,
+        start: int | None = None,
+        power: float = 2 / 3,
+        inv_gamma: float = 1.0,
+    ) -> None:
+        self.decay, self.every, self.start = decay, every, start
+        self.power, self.inv_gamma = power, inv_gamma
         self.updates = torch.zeros((), dtype=torch.int64)  # n
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         done = int(self.updates)
-        decay = min(self.decay, (1 + done) / (10 + done))
         self.updates += 1
+        if done % self.every:
+            return
+        decay = self._decay(done)
         parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
         for name, value in model.state_dict().items():
             average = local(self.weights[name])
@@ -113,6 +135,13 @@ class AveragedWeights:
                 average.lerp_(local(value), 1 - decay)
             else:
                 average.copy_(local(value))
+
+    def _decay(self, done: int) -> float:
+        if self.start is None:
+            return min(self.decay, (1 + done) / (10 + done))
+        if done <= self.start or done - self.every <= self.start:
+            return 0.0
+        return min(self.decay, 1 - (1 + (done - self.start) / self.inv_gamma) ** -self.power)
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Generator[None]:
@@ -124,6 +153,13 @@ class AveragedWeights:
             yield
         finally:
             _fill(live, kept)
+
+
+def make_averages(model: nn.Module, recipe: Recipe) -> AveragedWeights | None:
+    """As the recipe says; None where it asks for none."""
+    if recipe.ema_decay is None:
+        return None
+    return AveragedWeights(model, recipe.ema_decay, every=recipe.ema_every, start=recipe.ema_start)
 
 
 @torch.no_grad()

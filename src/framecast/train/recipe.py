@@ -43,7 +43,8 @@ class OptimSettings(Settings):
     # "vectors": biases and norm gains (fewer than 2 axes) and what the model's `no_weight_decay()` names
     no_decay: Literal["nothing", "vectors"] = "nothing"
     # Learning rate of the n-th layer below the head × layer_decay^n, by the model's `layer_groups()`.
-    # "release" slows the embeddings alone, by 0.75^(depth + 1), as VideoMamba's scripts do unawares.
+    # "release" slows patch embedding, positions and class token alone, by 0.75^(depth + 1), as VideoMamba's
+    # scripts do unawares.
     layer_decay: Annotated[float, Field(gt=0, le=1)] | Literal["release"] | None = None
 
 
@@ -89,9 +90,12 @@ class Recipe(Settings):
     epochs: int | None = Field(None, ge=1)  # give epochs or steps
     steps: int | None = Field(None, ge=1)
     batch_size: int = Field(1, ge=1)  # samples per optimiser step, over all processes
+    group_lengths: bool = False  # samples of like lengths share a batch: less padding, less mixing
     accumulate: int = Field(1, ge=1)  # micro-batches that a process cuts its share into
     clip_norm: float | None = Field(None, gt=0)  # largest 2-norm of the whole gradient
     ema_decay: float | None = Field(None, gt=0, lt=1)  # evaluate and keep averaged weights; faster at first
+    ema_every: int = Field(1, ge=1)  # steps from one averaging to the next
+    ema_start: int | None = Field(None, ge=0)  # the rule of diffusion releases: copies until this step
     nonfinite: Literal["stop", "skip"] = "stop"  # what to do when loss or gradient is not finite
 
     precision: Literal["float32", "bf16"] = "float32"

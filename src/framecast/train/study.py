@@ -3,9 +3,10 @@
     run_study(lambda split, seed: recipe_of(split, seed), splits=[1, 2, 3, 4], seeds=[0, 1, 2],
               out="runs/study", make_task=SegmentationTask)
 
-Runs come one after another, in out/split1-seed0 and so on. Finished ones are not repeated, a stopped one
-goes on, so the same command continues a study. The figures of a study: for each seed the mean over the
-splits, then mean and sample standard deviation over the seeds.
+Runs come one after another, in out/split1-seed0 and so on; in out/seed0 where the data is not split (the
+split is None). Finished ones are not repeated, a stopped one goes on, so the same command continues a study.
+The figures of a study: for each seed the mean over the splits, then mean and sample standard deviation over
+the seeds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 
+from framecast.tasks.ranks import together
 from framecast.train.config import load_recipe
 from framecast.train.distributed import start_world
 from framecast.train.loop import SaveModel, train
@@ -28,8 +30,8 @@ from framecast.writing import write_file
 
 
 def run_study(
-    make_recipe: Callable[[int, int], Recipe],
-    splits: Sequence[int],
+    make_recipe: Callable[[int | None, int], Recipe],
+    splits: Sequence[int | None],
     seeds: Sequence[int],
     out: str | Path,
     *,
@@ -44,15 +46,20 @@ def run_study(
     if not splits or not seeds:
         raise ValueError(f"a study needs splits and seeds, got splits {list(splits)} and seeds {list(seeds)}")
     out = Path(out)
-    plans = [(split, seed, out / f"split{split}-seed{seed}") for seed in seeds for split in splits]
+    plans = [(split, seed) for seed in seeds for split in splits]
     runs: list[dict[str, Any]] = []
     with start_world(device) as world:
-        for number, (split, seed, folder) in enumerate(plans, start=1):
-            recipe = make_recipe(split, seed)
-            summary = _finished(folder, recipe)
-            if summary is None:
-                say(world, f"run {number} of {len(plans)}: split {split}, seed {seed}, in {folder}")
-                summary = train(recipe, make_task(recipe), folder, device=device, save_model=save_model)
+        for number, (split, seed) in enumerate(plans, start=1):
+            parts = [f"seed {seed}"] if split is None else [f"split {split}", f"seed {seed}"]
+            folder = out / "-".join(parts).replace(" ", "")
+            with together():
+                recipe = make_recipe(split, seed)
+                summary = _finished(folder, recipe)
+                task = make_task(recipe) if summary is None else None
+            if task is not None:
+                say(world, f"run {number} of {len(plans)}: {', '.join(parts)}, in {folder}")
+                summary = train(recipe, task, folder, device=device, save_model=save_model)
+            assert summary is not None
             runs.append({"split": split, "seed": seed, **_brief(summary)})
             study = summarise(runs) | {"complete": len(runs) == len(plans)}
             if world.is_main:
@@ -63,8 +70,9 @@ def run_study(
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over seeds of the split average, and means per split.
 
-    runs: {"split", "seed", "metrics": {name: value}}. Only seeds that have all splits count for mean and
-    std; std is None for a single seed. Metrics that some run lacks are left out.
+    runs: {"split", "seed", "metrics": {name: value}}; split is None where the data is not split. Only seeds
+    that have all splits count for mean and std; std is None for a single seed. Metrics that some run lacks
+    are left out.
     """
     splits = sorted({run["split"] for run in runs})
     table = {(run["split"], run["seed"]): run["metrics"] for run in runs}
@@ -75,7 +83,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for name in names
     }
     return {
-        "splits": splits,
+        "splits": [split for split in splits if split is not None],
         "seeds": whole,
         "mean": {name: statistics.fmean(values) for name, values in averages.items() if values},
         "std": {n: statistics.stdev(values) if len(values) > 1 else None for n, values in averages.items()},
@@ -85,6 +93,7 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 for name in names
             }
             for split in splits
+            if split is not None
         },
         "runs": list(runs),
     }

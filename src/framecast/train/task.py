@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,8 +22,9 @@ class Task(Protocol):
 
     The model may be wrapped for several processes: call it, `model(...)`, rather than one of its other
     methods. Randomness in `train_data[i]` may use python, numpy or torch: it is seeded per sample.
-    Optional: `product(model)`, see below, and `metric_names`, what `evaluate` will give, so that a mistyped
-    `select` is told before the training.
+    Optional: `product(model)`, see below; `prepare(device)`, work before the first step, which all processes
+    enter together and which leaves the number of samples as it is; and `metric_names`, what `evaluate` will
+    give, so that a mistyped `select` is told before the training.
     """
 
     @property
@@ -55,6 +57,11 @@ class Task(Protocol):
         ...
 
 
+def prepare(task: Task, device: torch.device) -> None:
+    """What a task does once before the first step of a session, on all processes."""
+    getattr(task, "prepare", lambda device: None)(device)
+
+
 def product(task: Task, model: nn.Module) -> nn.Module:
     """The part of a trained module that is saved: a task may train more than that."""
     return getattr(task, "product", lambda whole: whole)(model)
@@ -62,3 +69,11 @@ def product(task: Task, model: nn.Module) -> nn.Module:
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def sample_lengths(task: Task) -> np.ndarray:
+    """(N,) `train_data.lengths`: about how long each sample is, in a unit of its own."""
+    lengths = getattr(task.train_data, "lengths", None)
+    if lengths is None:
+        raise ValueError("the samples of this task have no lengths; set group_lengths=false")
+    return np.asarray(lengths)

@@ -38,6 +38,18 @@ struct Linear {
   int64_t activation;
 };
 
+// out[t] = x[t] + shift + factor * ReLU(mix (value * sigmoid(gate)) + mix_bias) over the frames of one video, with
+// value and gate a convolution of taps at t - dilation, t, t + dilation.
+struct GatedLayer {
+  const float* x;       // (frames, width), unbroken, like out
+  const float* weight;  // of value, then gate, packed: [panel][Winograd's four][depth][panel width]
+  const float* bias;    // (2 width)
+  const float* mix;     // packed: [panel][depth][panel width]
+  const float *mix_bias, *factor, *shift;
+  float* out;
+  int64_t frames, width, dilation;  // width: whole panels
+};
+
 // Depthwise convolution over time, and its gradients. A step sees `taps` rows, the last of which is its own
 // (reverse: the first). A second direction, where there is one, is the opposite of the first.
 struct Convolution {
@@ -84,6 +96,26 @@ struct Scan {
   float* grad_initial;                 // like initial, never null
 };
 
+// How significant each patch of a sequence of rows is to its class token, the first row.
+struct TokenScores {
+  const float *key, *value;  // (rows, heads * width)
+  const float* query;        // (sequences, heads * width) of the class tokens, scaled
+  int64_t key_row, value_row;
+  int64_t heads, width, prefix, slots;  // rows in front that are no patches; slots of patches
+  const int64_t *first, *count;         // (sequences) first row, and number of rows
+  float* scores;                        // (sequences, slots), -1 where there is no patch
+};
+
+// Sampled rows of each sequence: the prefix, then patches by ascending score.
+struct TokenChoice {
+  const float* scores;  // (sequences, slots)
+  int64_t slots, prefix, points, paper;
+  const int64_t* first;      // (sequences) first row
+  const int64_t* from_zero;  // (sequences) flags, or null
+  int64_t* rows;             // (sequences, prefix + slots)
+  int64_t* kept;             // (sequences) how many of them
+};
+
 struct Kernels {
   const char* name;
   int64_t panel;                                                // outputs of a packed weight panel
@@ -92,6 +124,9 @@ struct Kernels {
   // Queries first .. last - 1 of a span, frames first .. last - 1 of a video.
   void (*attend)(const Attention&, const Span&, int64_t first, int64_t last, float* scratch);
   void (*linear)(const Linear&, int64_t first, int64_t last, float* scratch);
+  int64_t (*gated_pieces)(const GatedLayer&);
+  int64_t (*gated_scratch)(const GatedLayer&);
+  void (*gated)(const GatedLayer&, int64_t piece, float* scratch);
   // Steps first .. last - 1 of an item; sums (directions, taps + 1, channels) gather the gradients of weight
   // and bias.
   int64_t (*convolution_scratch)(const Convolution&);
@@ -107,6 +142,10 @@ struct Kernels {
   int64_t (*scan_backward_scratch)(const Scan&);
   void (*scan_backward)(const Scan&, int64_t item, float* scratch);
   void (*exponentials)(const float* x, float* out, int64_t number);
+  int64_t (*score_scratch)(const TokenScores&);
+  void (*score)(const TokenScores&, int64_t unit, float* scratch);
+  int64_t (*choice_scratch)(const TokenChoice&);
+  void (*choose)(const TokenChoice&, int64_t unit, float* scratch);
 };
 
 #define FRAMECAST_DECLARE(set)                                                           \
@@ -115,6 +154,9 @@ struct Kernels {
   void attend(const Attention&, const Span&, int64_t first, int64_t last, float*);       \
   int64_t linear_scratch(const Linear&);                                                 \
   void linear(const Linear&, int64_t first, int64_t last, float*);                       \
+  int64_t gated_pieces(const GatedLayer&);                                               \
+  int64_t gated_scratch(const GatedLayer&);                                              \
+  void gated(const GatedLayer&, int64_t, float*);                                        \
   int64_t convolution_scratch(const Convolution&);                                       \
   void convolve(const Convolution&, int64_t, int64_t, int64_t, float*);                  \
   void convolve_backward(const Convolution&, int64_t, int64_t, int64_t, float*, float*); \
@@ -125,6 +167,10 @@ struct Kernels {
   int64_t scan_backward_scratch(const Scan&);                                            \
   void scan_backward(const Scan&, int64_t, float*);                                      \
   void exponentials(const float*, float*, int64_t);                                      \
+  int64_t score_scratch(const TokenScores&);                                             \
+  void score(const TokenScores&, int64_t, float*);                                       \
+  int64_t choice_scratch(const TokenChoice&);                                            \
+  void choose(const TokenChoice&, int64_t, float*);                                      \
   extern const int64_t panel, lanes;                                                     \
   }
 

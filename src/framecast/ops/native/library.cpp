@@ -19,12 +19,13 @@ namespace {
 
 enum Status : int { DONE = 0, OUT_OF_RANGE = 1, OUT_OF_MEMORY = 2 };
 
-#define FRAMECAST_KERNELS(set)                                                                        \
-  Kernels {                                                                                           \
-    #set, set::panel, set::attention_scratch, set::linear_scratch, set::attend, set::linear,          \
-        set::convolution_scratch, set::convolve, set::convolve_backward, set::lanes, set::scan_items, \
-        set::scan_scratch, set::scan, set::scan_backward_items, set::scan_backward_scratch,           \
-        set::scan_backward, set::exponentials                                                         \
+#define FRAMECAST_KERNELS(set)                                                                      \
+  Kernels {                                                                                         \
+    #set, set::panel, set::attention_scratch, set::linear_scratch, set::attend, set::linear,        \
+        set::gated_pieces, set::gated_scratch, set::gated, set::convolution_scratch, set::convolve, \
+        set::convolve_backward, set::lanes, set::scan_items, set::scan_scratch, set::scan,          \
+        set::scan_backward_items, set::scan_backward_scratch, set::scan_backward, set::exponentials, \
+        set::score_scratch, set::score, set::choice_scratch, set::choose \
   }
 
 // Best first.
@@ -210,6 +211,43 @@ int framecast_shifted_linear(const float* x, int64_t x_row, const float* weight,
   return OUT_OF_MEMORY;
 }
 
+// x, out: (videos, frames, width), not the same; weight: (2 width, width, 3), mix: (width, width); bias and the
+// others likewise. width: a multiple of 32.
+int framecast_gated_layer(const float* x, const float* weight, const float* bias, const float* mix,
+                          const float* mix_bias, const float* factor, const float* shift, float* out,
+                          int64_t videos, int64_t frames, int64_t width, int64_t dilation,
+                          int64_t threads) try {
+  const Kernels& k = *kernels;
+  const auto packed = aligned(9 * width * width);
+  for (int64_t e = 0; e < 2 * width; ++e) {
+    float* to = packed.get() + e / k.panel * 4 * width * k.panel + e % k.panel;
+    for (int64_t d = 0; d < width; ++d, to += k.panel) {
+      const float* g = weight + (e * width + d) * 3;
+      to[0] = 0.5f * (g[0] + g[1] + g[2]);
+      to[width * k.panel] = 0.5f * (g[0] - g[1] + g[2]);
+      to[2 * width * k.panel] = g[0];
+      to[3 * width * k.panel] = g[2];
+    }
+  }
+  float* packed_mix = packed.get() + 8 * width * width;
+  for (int64_t e = 0; e < width; ++e)
+    for (int64_t d = 0; d < width; ++d)
+      packed_mix[e / k.panel * width * k.panel + d * k.panel + e % k.panel] = mix[e * width + d];
+  const GatedLayer layer{x,      packed.get(), bias, packed_mix, mix_bias, factor,
+                         shift, out,          frames, width,     dilation};
+  const int64_t pieces = k.gated_pieces(layer);
+  threads = worthwhile(threads, 5.0 * static_cast<double>(videos * frames) * static_cast<double>(width * width));
+  share(videos * pieces, threads, k.gated_scratch(layer), [&](int64_t item, float* memory) {
+    GatedLayer one = layer;
+    one.x += item / pieces * frames * width;
+    one.out += item / pieces * frames * width;
+    k.gated(one, item % pieces, memory);
+  });
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
+}
+
 // x: (items, length, channels), weight: (directions, channels, taps), bias: (directions, channels) or null,
 // out: (directions, items, length, channels).
 int framecast_causal_conv1d(const float* x, int64_t x_item, int64_t x_row, const float* weight,
@@ -304,6 +342,33 @@ int framecast_selective_scan_backward(const Scan* scan, int64_t threads) try {
 int framecast_exponentials(const float* x, float* out, int64_t number, int64_t rounds, int64_t) {
   for (int64_t round = 0; round < rounds; ++round) kernels->exponentials(x, out, number);
   return DONE;
+}
+
+int framecast_token_scores(const TokenScores* scores, int64_t units, int64_t threads) try {
+  const Kernels& k = *kernels;
+  const double rows = static_cast<double>(units * (scores->prefix + scores->slots));
+  threads = worthwhile(threads, 2.0 * rows * static_cast<double>(scores->heads * scores->width));
+  share(units, threads, k.score_scratch(*scores),
+        [&](int64_t unit, float* memory) { k.score(*scores, unit, memory); });
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
+}
+
+// The kept rows of all sequences stand together at the beginning of `rows` afterwards.
+int framecast_sampled_tokens(const TokenChoice* choice, int64_t units, int64_t threads) try {
+  const Kernels& k = *kernels;
+  threads = worthwhile(threads, 100.0 * static_cast<double>(units * choice->slots));
+  share(units, threads, k.choice_scratch(*choice),
+        [&](int64_t unit, float* memory) { k.choose(*choice, unit, memory); });
+  int64_t* to = choice->rows;
+  for (int64_t unit = 0; unit < units; ++unit) {
+    const int64_t* from = choice->rows + unit * (choice->prefix + choice->slots);
+    to = std::copy(from, from + choice->kept[unit], to);
+  }
+  return DONE;
+} catch (const std::bad_alloc&) {
+  return OUT_OF_MEMORY;
 }
 
 }  // extern "C"

@@ -36,47 +36,56 @@ FRAMECAST_INLINE Vector size(Vector x) {
 FRAMECAST_INLINE Pair size(Pair x) { return {size(x.a), size(x.b)}; }
 
 // NaN stays NaN.
-FRAMECAST_INLINE Vector clamped(Vector x, float least, float most) {
 #if defined(__AVX512F__)
-  return _mm512_min_ps(all(most), _mm512_max_ps(all(least), x));
+FRAMECAST_INLINE Vector at_least(Vector x, float least) { return _mm512_max_ps(all(least), x); }
+FRAMECAST_INLINE Vector at_most(Vector x, float most) { return _mm512_min_ps(all(most), x); }
 #else
-  x = x < least ? all(least) : x;
-  return x > most ? all(most) : x;
+FRAMECAST_INLINE Vector at_least(Vector x, float least) { return x < least ? all(least) : x; }
+FRAMECAST_INLINE Vector at_most(Vector x, float most) { return x > most ? all(most) : x; }
 #endif
-}
-FRAMECAST_INLINE Pair clamped(Pair x, float least, float most) {
-  return {clamped(x.a, least, most), clamped(x.b, least, most)};
-}
+FRAMECAST_INLINE Pair at_least(Pair x, float least) { return {at_least(x.a, least), at_least(x.b, least)}; }
+FRAMECAST_INLINE Pair at_most(Pair x, float most) { return {at_most(x.a, most), at_most(x.b, most)}; }
 
 FRAMECAST_INLINE Vector where_positive(Vector x, Vector yes, Vector no) { return x > 0.0f ? yes : no; }
 FRAMECAST_INLINE Pair where_positive(Pair x, Pair yes, Pair no) {
   return {where_positive(x.a, yes.a, no.a), where_positive(x.b, yes.b, no.b)};
 }
 
-// 2^x = 2^k 2^f with k = x rounded: to 32nds with AVX-512, to eighths with AVX2, as many as its tables have
-// entries, else to whole numbers. Entry j of ROOTS is 2^(j / entries), less j where the exponent stands:
-// adding the bits of k in units of 1 / entries to the entry that they name gives 2^k. Of the polynomials, 2^f
-// - 1 is exact to 1e-7 also where it is small: an error there would add up over the life of a slowly fading
-// state.
+// 2^x = 2^k 2^f with k = x rounded: to 32nds with AVX-512, to eighths with AVX2, as many as their tables of
+// roots have entries, else to whole numbers. Of the polynomials, 2^f - 1 is exact to 1e-7 also where it is
+// small: an error there would add up over the life of a slowly fading state.
 #if defined(__AVX512F__)
 constexpr float ROUNDER = 393216.0f;  // 1.5 * 2^18: adding it rounds to 32nds
 alignas(64) constexpr int32_t ROOTS[32] = {
-    0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
-    0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
-    0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
-    0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
+    // 2^(j / 32)
+    0x3f800000, 0x3f82cd87, 0x3f85aac3, 0x3f88980f, 0x3f8b95c2, 0x3f8ea43a, 0x3f91c3d3, 0x3f94f4f0,
+    0x3f9837f0, 0x3f9b8d3a, 0x3f9ef532, 0x3fa27043, 0x3fa5fed7, 0x3fa9a15b, 0x3fad583f, 0x3fb123f6,
+    0x3fb504f3, 0x3fb8fbaf, 0x3fbd08a4, 0x3fc12c4d, 0x3fc5672a, 0x3fc9b9be, 0x3fce248c, 0x3fd2a81e,
+    0x3fd744fd, 0x3fdbfbb8, 0x3fe0ccdf, 0x3fe5b907, 0x3feac0c7, 0x3fefe4ba, 0x3ff5257d, 0x3ffa83b3};
 
-FRAMECAST_INLINE Vector whole_power(Vector shifted) {
-  const __m512i bits = _mm512_castps_si512(shifted), low = _mm512_load_si512(ROOTS);
-  const __m512i root = _mm512_permutex2var_epi32(low, bits, _mm512_load_si512(ROOTS + 16));
-  return _mm512_castsi512_ps(_mm512_add_epi32(root, _mm512_slli_epi32(bits, 18)));
+// 2^(k mod 1)
+FRAMECAST_INLINE Vector root(Vector shifted) {
+  const __m512i low = _mm512_load_si512(ROOTS), high = _mm512_load_si512(ROOTS + 16);
+  return _mm512_castsi512_ps(_mm512_permutex2var_epi32(low, _mm512_castps_si512(shifted), high));
 }
+FRAMECAST_INLINE Pair root(Pair x) { return {root(x.a), root(x.b)}; }
+
+// x 2^floor(k)
+FRAMECAST_INLINE Vector scaled(Vector x, Vector k) { return _mm512_scalef_ps(x, k); }
+FRAMECAST_INLINE Pair scaled(Pair x, Pair k) { return {scaled(x.a, k.a), scaled(x.b, k.b)}; }
 
 // (2^f - 1) / f
 template <class V>
 FRAMECAST_INLINE V slope(V f) {
   const V p = f * 5.55041122e-2f + 2.40228276e-1f;
   return p * f + 6.93147181e-1f;
+}
+
+// 2^k 2^f from k + ROUNDER and f.
+template <class V>
+FRAMECAST_INLINE V raise(V shifted, V f) {
+  const V r = root(shifted);
+  return scaled(r * f * slope(f) + r, shifted - ROUNDER);
 }
 
 // A product as a number of its own. Contracted with the sums that follow it, it would cost a second operation
@@ -97,9 +106,12 @@ FRAMECAST_INLINE V reciprocal(V x) {
 }
 #elif defined(__AVX2__)
 constexpr float ROUNDER = 1572864.0f;  // 1.5 * 2^20: adding it rounds to eighths
+
+// 2^(j / 8) less j where the exponent stands: with the bits of k in eighths added, 2^k.
 alignas(32) constexpr int32_t ROOTS[8] = {0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
                                           0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7};
 
+// 2^k
 FRAMECAST_INLINE Vector whole_power(Vector shifted) {
   const __m256i bits = _mm256_castps_si256(shifted);
   const __m256i roots = _mm256_load_si256(reinterpret_cast<const __m256i*>(ROOTS));
@@ -130,24 +142,23 @@ FRAMECAST_INLINE V slope(V f) {
 }
 #endif
 #if !defined(__AVX512F__)
-FRAMECAST_INLINE Vector apart(Vector x) { return x; }
-FRAMECAST_INLINE Vector reciprocal(Vector x) { return 1.0f / x; }
-FRAMECAST_INLINE Pair reciprocal(Pair x) { return {1.0f / x.a, 1.0f / x.b}; }
-#endif
-
 FRAMECAST_INLINE Pair whole_power(Pair x) { return {whole_power(x.a), whole_power(x.b)}; }
 
-// 2^k 2^f from k + ROUNDER and f.
 template <class V>
 FRAMECAST_INLINE V raise(V shifted, V f) {
   const V whole = whole_power(shifted);
   return whole * f * slope(f) + whole;
 }
 
+FRAMECAST_INLINE Vector apart(Vector x) { return x; }
+FRAMECAST_INLINE Vector reciprocal(Vector x) { return 1.0f / x; }
+FRAMECAST_INLINE Pair reciprocal(Pair x) { return {1.0f / x.a, 1.0f / x.b}; }
+#endif
+
 // 2^x for x in [-126, 126], or with WILD for any x, clamped to that.
 template <bool WILD, class V>
 FRAMECAST_INLINE V power(V x) {
-  if (WILD) x = clamped(x, -126.0f, 126.0f);
+  if (WILD) x = at_most(at_least(x, -126.0f), 126.0f);
   const V shifted = x + ROUNDER;
   return raise(shifted, x - (shifted - ROUNDER));
 }
@@ -155,7 +166,7 @@ FRAMECAST_INLINE V power(V x) {
 // 1 / (1 + e^-x), absolute error below 1e-7, and what it lacks to 1, not by subtraction.
 template <class V>
 FRAMECAST_INLINE V sigmoid(V x, V* rest = nullptr) {
-  x = clamped(x, -87.0f, 87.0f);
+  x = at_most(at_least(x, -87.0f), 87.0f);
   const V shifted = ROUNDER - x * LOG2_E, k = shifted - ROUNDER;
   const V e = raise(shifted, -x * LOG2_E - k), s = reciprocal(1.0f + e);
   if (rest) *rest = e * s;
@@ -166,7 +177,7 @@ FRAMECAST_INLINE V sigmoid(V x, V* rest = nullptr) {
 // it is small, log2(e) comes in two parts. The slope is 1 / (1 + e^-x).
 template <class V>
 FRAMECAST_INLINE V softplus(V x, V* slope = nullptr) {
-  const V down = clamped(-size(x), -87.0f, 0.0f);
+  const V down = at_least(-size(x), -87.0f);
   const V shifted = down * LOG2_E + ROUNDER, k = shifted - ROUNDER;
   const V w = raise(shifted, down * LOG2_E_REST + (down * LOG2_E - k));
   if (slope) *slope = where_positive(x, V{} + 1.0f, w) * reciprocal(1.0f + w);

@@ -1,0 +1,53 @@
+"""Timelines of what happened so far, typed or recorded by anyone: tables of segments, or a label per line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from framecast.data.annotations import read_frame_labels
+from framecast.data.problems import Problem, refuse
+from framecast.data.tables import UNLABELLED, read_segments_csv
+from framecast.structures import Segments
+
+TIMELINE_SUFFIXES = (".csv", ".txt")
+FINEST_S = 0.1  # limits in seconds are kept to this
+
+
+def read_timelines(
+    path: str | Path, classes: tuple[str, ...], frames_per_second: float | None = None
+) -> list[Segments]:
+    """Segments of every video of a timeline file, from its beginning to the end of its last segment.
+
+    path: CSV with video,start_s,end_s,label (seconds) or video,start,end,label (frames), or text with one
+    class name per frame. frames_per_second: of the frames; without it a timeline in frames has no times.
+    What lies between segments is class "background" where there is one, and not labelled else.
+
+    Raises AnnotationError for unknown classes, with file and line, ValueError for other files.
+    """
+    path = Path(path)
+    if path.suffix == ".txt":
+        labels = read_frame_labels(path, classes)
+        return [Segments.from_frames(labels, classes, video=path.stem, times=_times(labels, frames_per_second))]
+    if path.suffix != ".csv":
+        raise ValueError(f"{path}: a timeline is a .csv table of segments or a .txt with a class per frame")
+    table = read_segments_csv(path)
+    if not table.rows:
+        refuse(Problem(path, None, "holds no segments"))
+    found = []
+    for video in table.rows:
+        limits, times = table.limits_s(video), None
+        if limits is not None:
+            times = np.arange(round(float(limits.max()) / FINEST_S)) * FINEST_S
+        labels = table.frame_labels(video, classes, times=times)
+        if times is None:
+            times = _times(labels, frames_per_second)
+        if (labels == UNLABELLED).all():
+            refuse(Problem(path, table.rows[video][0].line, f"{video!r} has no segment of {FINEST_S} s or more"))
+        found.append(Segments.from_frames(labels, classes, video=video, times=times))
+    return found
+
+
+def _times(labels: np.ndarray, frames_per_second: float | None) -> np.ndarray | None:
+    return None if not frames_per_second else np.arange(len(labels)) / frames_per_second

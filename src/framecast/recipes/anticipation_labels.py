@@ -1,0 +1,131 @@
+"""Anticipation from label sequences alone, on a CPU: diffusion models and the networks of 2018.
+
+What these reach stands in results/anticipation.
+"""
+
+from __future__ import annotations
+
+from framecast.registry import register_recipe
+from framecast.train.anticipation_recipe import (
+    AnticipationDataSettings,
+    AnticipationLossSettings,
+    AnticipationRecipe,
+    SamplingSettings,
+)
+from framecast.train.recipe import ModelSettings, OptimSettings, ScheduleSettings
+
+SMALL_MANTA = {"num_layers": 6, "width": 64}
+SMALL_GTDA = {"num_stages": 3, "num_layers": 7, "width": 64}
+
+
+def on_labels(name: str, model: ModelSettings, sample_rate: int) -> AnticipationRecipe:
+    """Ground-truth labels of the past in, one label a second."""
+    return AnticipationRecipe(
+        name=name,
+        model=model,
+        data=AnticipationDataSettings(root="", sample_rate=sample_rate),
+        optim=OptimSettings(name="adam", lr=1e-3),
+        schedule=ScheduleSettings(name="cosine", min_lr=1e-5),
+        clip_norm=1.0,
+        sampling=SamplingSettings(samples=25, steps=10),
+        batch_size=16,
+        group_lengths=True,
+        epochs=40,
+        ema_decay=0.995,
+        eval_every=40,
+        save_every=10,
+    )
+
+
+@register_recipe(tags=["anticipation", "own data"], paper="https://arxiv.org/abs/2501.08837")
+def anticipation() -> AnticipationRecipe:
+    """MANTA on your own label sequences: what happened so far in, 25 futures out; no video, no features.
+
+        framecast train anticipation --data my_folder
+
+    With features beside the labels: --set data.observe=features (or both).
+    """
+    return on_labels("anticipation", ModelSettings(name="manta", config=SMALL_MANTA), sample_rate=15)
+
+
+@register_recipe(tags=["anticipation", "measured"], paper="https://arxiv.org/abs/2501.08837")
+def breakfast_labels_manta() -> AnticipationRecipe:
+    """MANTA on the label sequences of Breakfast, one label a second; see results/anticipation.
+
+    framecast train breakfast_labels_manta --data DATA/breakfast --splits all
+    """
+    recipe = on_labels("breakfast_labels_manta", ModelSettings(name="manta", config=SMALL_MANTA), 15)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": 1})})
+
+
+@register_recipe(tags=["anticipation", "measured"], paper="https://arxiv.org/abs/2407.11954")
+def breakfast_labels_gtda() -> AnticipationRecipe:
+    """GTDA on the label sequences of Breakfast, one label a second; see results/anticipation.
+
+    framecast train breakfast_labels_gtda --data DATA/breakfast --splits all
+    """
+    recipe = on_labels("breakfast_labels_gtda", ModelSettings(name="gtda", config=SMALL_GTDA), 15)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": 1})})
+
+
+def networks_of_2018(name: str, model: ModelSettings, batch_size: int) -> AnticipationRecipe:
+    """Adam at 1e-3 for 20 epochs, as in the release."""
+    return AnticipationRecipe(
+        name=name,
+        model=model,
+        data=AnticipationDataSettings(root="", split=1),
+        optim=OptimSettings(name="adam", lr=1e-3),
+        sampling=SamplingSettings(samples=1),
+        protocol="anticipation/2018",
+        batch_size=batch_size,
+        epochs=20,
+        eval_every=20,
+        save_every=5,
+    )
+
+
+@register_recipe(tags=["anticipation", "published", "measured"], paper="https://arxiv.org/abs/1804.00892")
+def breakfast_rnn() -> AnticipationRecipe:
+    """The recurrent network of 2018 on Breakfast's labels: MoC 60.4 / 50.4 / 45.3 / 40.4 at 20 % observed.
+
+    framecast train breakfast_rnn --data DATA/breakfast --splits all
+    """
+    return networks_of_2018("breakfast_rnn", ModelSettings(name="anticipation_rnn"), 512)
+
+
+@register_recipe(tags=["anticipation", "measured"], paper="https://arxiv.org/abs/1804.00892")
+def breakfast_rnn_balanced() -> AnticipationRecipe:
+    """The recurrent network with rare classes weighted up, as the score averages over classes.
+
+    framecast train breakfast_rnn_balanced --data DATA/breakfast --splits all
+    """
+    recipe = networks_of_2018("breakfast_rnn_balanced", ModelSettings(name="anticipation_rnn"), 512)
+    return recipe.model_copy(update={"loss": AnticipationLossSettings(class_weight=0.5)})
+
+
+@register_recipe(tags=["anticipation", "published", "measured"], paper="https://arxiv.org/abs/1804.00892")
+def breakfast_cnn() -> AnticipationRecipe:
+    """The convolutional network of 2018 on Breakfast: MoC 58.0 / 49.1 / 44.0 / 39.3 at 20 % observed.
+
+    framecast train breakfast_cnn --data DATA/breakfast --splits all
+    """
+    return networks_of_2018("breakfast_cnn", ModelSettings(name="anticipation_cnn"), 64)
+
+
+@register_recipe(tags=["anticipation", "published", "measured"], paper="https://arxiv.org/abs/1804.00892")
+def salads50_rnn() -> AnticipationRecipe:
+    """The recurrent network of 2018 on 50Salads' labels: MoC 42.3 / 31.2 / 25.2 / 16.8 at 20 % observed.
+
+    framecast train salads50_rnn --data DATA/50salads --splits all
+    """
+    config = {"time_units": 20.0}
+    return networks_of_2018("salads50_rnn", ModelSettings(name="anticipation_rnn", config=config), 512)
+
+
+@register_recipe(tags=["anticipation", "published", "measured"], paper="https://arxiv.org/abs/1804.00892")
+def salads50_cnn() -> AnticipationRecipe:
+    """The convolutional network of 2018 on 50Salads' labels: MoC 36.1 / 27.6 / 21.4 / 15.5 at 20 % observed.
+
+    framecast train salads50_cnn --data DATA/50salads --splits all
+    """
+    return networks_of_2018("salads50_cnn", ModelSettings(name="anticipation_cnn"), 64)

@@ -1,0 +1,138 @@
+"""Futures from any anticipation model, and their scores on whole data sets.
+
+Three kinds of model answer the same question. Diffusion models sample the labels of all steps, past and
+future; deterministic ones give class scores of all steps; label forecasters (the networks of 2018, and every
+baseline) read the frames seen so far and write the ones that follow.
+Legend: D0 observed channels, K classes, T steps, S samples, N annotated frames, M predicted frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import nn
+
+from framecast.data.anticipation import AnticipationData, at_frames, beginning
+from framecast.metrics.anticipation import AnticipationMetrics
+from framecast.metrics.anticipation_protocols import AnticipationProtocol, get_anticipation_protocol
+from framecast.models.label_diffusion import LabelDenoiser, sample
+from framecast.nn.diffusion import Solver
+from framecast.tasks.ranks import merge_over_ranks, own_items
+
+
+@runtime_checkable
+class LabelForecaster(Protocol):
+    """From labels of the frames seen so far to labels of those that follow."""
+
+    def forecast(
+        self,
+        observed: np.ndarray,
+        num_future: int,
+        total_length: int,
+        samples: int = 1,
+        rng: np.random.Generator | None = None,
+    ) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How futures are drawn; the defaults are those of GTDA and MANTA."""
+
+    samples: int = 25
+    steps: int = 50  # evaluations of a diffusion model
+    solver: Solver = "ddim"
+    eta: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StepFutures:
+    """Labels (S, T) of all steps, and class probabilities (K, T) where the model itself gives them."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray | None = None
+
+
+@torch.inference_mode()
+def forecast_steps(
+    model: nn.Module, observed: np.ndarray, num_steps: int, sampling: Sampling, seed: int = 0
+) -> StepFutures:
+    """All steps of a video, past and future, from what is observed (D0, past) of them.
+
+    seed: of the noise; the first samples do not depend on how many are drawn.
+    """
+    device = next(model.parameters()).device
+    padded = torch.zeros(1, observed.shape[0], num_steps)
+    padded[0, :, : observed.shape[1]] = torch.from_numpy(observed)
+    padded = padded.to(device)
+    if isinstance(model, LabelDenoiser) and hasattr(model, "diffusion"):
+        found = sample(
+            model,
+            padded,
+            samples=sampling.samples,
+            steps=sampling.steps,
+            solver=sampling.solver,
+            eta=sampling.eta,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        return StepFutures(found[:, 0].argmax(1).cpu().numpy())
+    past = torch.arange(num_steps, device=device)[None] < observed.shape[1]
+    scores = model(padded, None, past)[-1, 0].float()
+    return StepFutures(scores.argmax(0)[None].cpu().numpy(), scores.softmax(0).cpu().numpy())
+
+
+def forecast_video(
+    model: Any, data: AnticipationData, index: int, share: float, horizon: float, sampling: Sampling
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Futures of one video at the rate of its annotation: labels (S, M), probabilities (K, M) or None.
+
+    share, horizon: of the annotated frames; M = int((share + horizon) n) - int(share n).
+    """
+    frames = len(data.annotation(index))
+    first, last = int(share * frames), int((share + horizon) * frames)
+    seeds = np.random.SeedSequence([sampling.seed, index, round(1000 * share)])
+    if isinstance(model, LabelForecaster):
+        seen = data.annotation(index)[:first]
+        rng = np.random.default_rng(seeds)
+        return model.forecast(seen, last - first, frames, sampling.samples, rng), None
+    part = beginning(data, index, share, horizon)
+    seed = int(seeds.generate_state(1)[0])
+    found = forecast_steps(model, part.observed[:, : part.past], len(part.labels), sampling, seed)
+    steps = data.step_frames(index)[: len(part.labels)]
+    labels = at_frames(found.labels, steps, first, last)
+    probabilities = found.probabilities
+    return labels, None if probabilities is None else at_frames(probabilities, steps, first, last)
+
+
+@torch.no_grad()
+def collect_futures(
+    model: Any,
+    data: AnticipationData,
+    protocol: str | AnticipationProtocol,
+    sampling: Sampling,
+    *,
+    track: Callable[[Iterator[Any]], Iterator[Any]] = iter,
+) -> AnticipationMetrics:
+    """Futures and labels of every video for every observed share of the protocol; ranks share the work."""
+    wanted = get_anticipation_protocol(protocol) if isinstance(protocol, str) else protocol
+
+    def empty() -> AnticipationMetrics:
+        return AnticipationMetrics(data.classes, frames_per_second=data.frames_per_second)
+
+    metrics, jobs = empty(), [(i, share) for i in range(len(data)) for share in wanted.observed]
+    for job in track(iter(own_items(len(jobs)))):
+        index, share = jobs[job]
+        labels, chances = forecast_video(model, data, index, share, max(wanted.horizons), sampling)
+        if labels.shape[1]:
+            metrics.update(
+                labels,
+                data.annotation(index),
+                share,
+                video=data.videos[index],
+                probabilities=chances,
+            )
+    return merge_over_ranks(metrics, empty)
