@@ -17,6 +17,7 @@ import typer
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 Found = TypeVar("Found")
+Source = TypeVar("Source")  # a path, or what is shown like one
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:0, … or auto.")]
 
 
@@ -36,8 +37,20 @@ def show_error(text: str) -> None:
     print(f"error: {text}", file=sys.stderr, flush=True)
 
 
+def show_failures(failed: dict[str, str]) -> None:
+    """Why files could not be read, by file; what holds for several is said once."""
+    files: dict[str, list[str]] = {}
+    for path, reason in failed.items():
+        files.setdefault(reason.removeprefix(f"{path}: "), []).append(path)
+    for reason, paths in files.items():
+        if len(paths) == 1:
+            show_error(failed[paths[0]])
+        else:
+            show_error(f"{len(paths)} files, {paths[0]} the first of them: {reason}")
+
+
 def each_file(
-    paths: Sequence[Path], work: Callable[[Path], Found], title: str, *, quiet: bool
+    paths: Sequence[Source], work: Callable[[Source], Found], title: str, *, quiet: bool
 ) -> tuple[list[Found], dict[str, str]]:
     """What `work` finds in every file, and why one could not be read; a bad one does not stop the others."""
     from framecast.cli import explain

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from framecast.cli import classification
+from framecast.cli import anticipation, classification
 from framecast.cli.data import Size, Weights, parse_size
 from framecast.cli.output import (
     AsJson,
@@ -22,18 +22,21 @@ from framecast.cli.output import (
     no_empty_folder,
     pick_device,
     show,
-    show_error,
+    show_failures,
     show_json,
 )
 from framecast.cli.results import Result, write_results
 from framecast.structures import FeatureTrack, Segments
 
+AHEAD_ONLY = ("anticipate", "samples", "timeline", "segmenter", "seed")
 LABEL_FREE_ONLY = ("segments", "min_segment", "backbone", "size", "step", "feature_dim")
 
 
 def predict(
     context: typer.Context,
-    inputs: Annotated[list[str], typer.Argument(help="Videos, folders, quoted patterns or feature files.")],
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="Videos, folders, quoted patterns or feature files.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Run folder, saved model or hub id.")] = None,
     unsupervised: Annotated[
         bool, typer.Option("--unsupervised", help="Label-free segments, no model.")
@@ -52,15 +55,27 @@ def predict(
     protocol: Annotated[
         str | None, typer.Option(help="Recognition: how to look, e.g. kinetics/3x4 for 12 views.")
     ] = None,
+    anticipate: Annotated[
+        str | None, typer.Option(help="Anticipation: how far to look ahead, e.g. 60s or 2m.")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Anticipation: how many futures.", min=1)] = 25,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Anticipation: CSV or text of what was seen so far.")
+    ] = None,
+    segmenter: Annotated[
+        str | None, typer.Option(help="Anticipation: trained model that labels what is seen in a video.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Anticipation: of the random futures.", min=0)] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
     pages: Annotated[bool, typer.Option(help="Draw pictures and write HTML pages.")] = True,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say which action runs from when to when, or what is to be seen: CSV, JSON, pictures, HTML.
+    """Say which action runs from when to when, what is to be seen, or what comes next: CSV, JSON, pages.
 
     framecast predict cooking.mp4 --model runs/kitchen
     framecast predict clip.mp4 --model runs/gestures
+    framecast predict --timeline seen.csv --model runs/anticipation --anticipate 60s
     framecast predict "holiday/*.mp4" --unsupervised
     """
     if (model is None) == (not unsupervised):
@@ -68,11 +83,35 @@ def predict(
             "pass either --model RUN for a trained model or --unsupervised for label-free segments"
         )
     if model is not None:
-        refuse_options(context, LABEL_FREE_ONLY)
+        refuse_options(context, LABEL_FREE_ONLY, "label-free segments; a model knows how features are made")
     check_out(out)
     where = pick_device(device)
+    inputs = inputs or []
     command = shlex.join(["framecast", "predict", *inputs, *given_options(context)])
-    if model is not None and classification.task_of(model) == "recognition":
+    task = classification.task_of(model) if model is not None else ""
+    if task == "anticipation":
+        if anticipate is None:
+            raise ValueError("this model looks ahead; say how far, for example --anticipate 60s")
+        anticipation.predict_futures(
+            inputs,
+            timeline,
+            str(model),
+            segmenter,
+            weights,
+            anticipation.parse_horizon(anticipate),
+            samples,
+            seed,
+            out,
+            where,
+            command,
+            pages=pages,
+            as_json=as_json,
+        )
+        return
+    refuse_options(context, AHEAD_ONLY, "looking ahead; train a model with `framecast train anticipation`")
+    if not inputs:
+        raise ValueError("nothing was given to look at; pass videos, folders, patterns or feature files")
+    if model is not None and task == "recognition":
         if weights is not None:
             raise ValueError("--weights is for models on features; a recognition model has its own weights")
         classification.predict_labels(
@@ -83,13 +122,13 @@ def predict(
         raise ValueError("--protocol is for recognition models; this predicts segments")
     sources = find_sources(inputs)
     if model is not None:
-        segmenter, facts = trained(model, weights, where)
+        segment, facts = trained(model, weights, where)
     else:
-        segmenter, facts = label_free(
+        segment, facts = label_free(
             backbone, weights, size, step, segments, min_segment, where, feature_dim=feature_dim
         )
     facts["command"] = command
-    results, failed = segment_all(sources, segmenter, as_json)
+    results, failed = segment_all(sources, segment, as_json)
     with no_empty_folder(out):
         written = write_results(results, out, facts, pages=pages) if results else []
     if as_json:
@@ -101,8 +140,7 @@ def predict(
         for result in results:
             show(f"{result.segments.video}: {describe(result.segments)}")
         show(f"wrote {', '.join(p.name for p in written)} into {out}" if written else "nothing was written")
-    for reason in failed.values():
-        show_error(reason)
+    show_failures(failed)
     if failed:
         raise typer.Exit(1)
 
@@ -122,12 +160,12 @@ def given_options(context: typer.Context) -> list[str]:
     return words
 
 
-def refuse_options(context: typer.Context, names: Sequence[str]) -> None:
+def refuse_options(context: typer.Context, names: Sequence[str], purpose: str) -> None:
     """ValueError where an option was given that would change nothing."""
     given = [n for n in names if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"]
     if given:
         option = "--" + given[0].replace("_", "-")
-        raise ValueError(f"{option} is for label-free segments; a model knows how its features were made")
+        raise ValueError(f"{option} is for {purpose}")
 
 
 # Sources --------------------------------------------------------------------------------------------

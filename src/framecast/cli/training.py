@@ -26,6 +26,7 @@ RunFolder = Annotated[
     Path | None, typer.Option("--out", "-o", help="Run folder; runs/<recipe>, or the given run folder.")
 ]
 SEGMENTATION_KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
+ANTICIPATION_KEYS = ("moc", "mean_moc", "top1_moc", "accuracy", "diversity", "ece", "brier", "crps", "edit")
 RECOGNITION_KEYS = ("top1", "top5", "mean_class_accuracy", "ece", "nll")
 
 
@@ -69,30 +70,31 @@ def train(
 ) -> None:
     """Train a recipe; the same command goes on after an interruption, torchrun and Slurm run it too."""
     from framecast.recipes.build import build_task, split_names
+    from framecast.tasks.ranks import together
     from framecast.train.config import apply_overrides
+    from framecast.train.distributed import start_world
     from framecast.train.loop import train as run
     from framecast.train.study import run_study
 
-    resolved, folder = resolve_recipe(recipe, data, set_, out)
     where = None if device == "auto" else pick_device(device)  # None: every process takes its own GPU
-    if splits is None and seeds is None:
-        task = build_task(resolved)
+    with start_world(where):
+        with together():  # what is wrong with data or recipe is said before the first run
+            resolved, folder = resolve_recipe(recipe, data, set_, out)
+            study = splits is not None or seeds is not None
+            chosen = [resolved.data.split] if splits is None else split_names(resolved, splits)
+            numbers = [resolved.seed] if seeds is None else seed_numbers(seeds)
+
+            def recipe_of(split: int | None, seed: int) -> Any:
+                changes = [f"data.split={'null' if split is None else split}", f"seed={seed}"]
+                return apply_overrides(resolved, changes)
+
+            task = build_task(recipe_of(chosen[0], numbers[0]) if study else resolved)
         with no_empty_folder(folder):
-            summary = run(resolved, task, folder, device=where)
-        show_result(summary["metrics"], folder, as_json, summary)
-        return
-
-    def recipe_of(split: int | None, seed: int) -> Any:
-        return apply_overrides(resolved, [f"data.split={'null' if split is None else split}", f"seed={seed}"])
-
-    chosen = [resolved.data.split] if splits is None else split_names(resolved, splits)
-    numbers = [resolved.seed] if seeds is None else seed_numbers(seeds)
-    build_task(
-        recipe_of(chosen[0], numbers[0])
-    )  # what is wrong with data or recipe is said before the first run
-    with no_empty_folder(folder):
-        summary = run_study(recipe_of, chosen, numbers, folder, make_task=build_task, device=where)
-    show_result(summary["mean"], folder, as_json, summary)
+            if study:
+                summary = run_study(recipe_of, chosen, numbers, folder, make_task=build_task, device=where)
+            else:
+                summary = run(resolved, task, folder, device=where)
+    show_result(summary["mean" if study else "metrics"], folder, as_json, summary)
 
 
 def seed_numbers(text: str) -> list[int]:
@@ -108,8 +110,13 @@ def show_result(metrics: dict[str, float], folder: Path, as_json: bool, summary:
         show_json(summary | {"folder": folder})
         return
     if metrics:
-        show(scores_table(metrics, "test" if "top1" in metrics else "mean over videos"))
+        show(scores_table(metrics, first_row(metrics)))
     show(f"wrote {folder}")
+
+
+def first_row(metrics: dict[str, float]) -> str:
+    """What the scores without a prefix are."""
+    return "mean over videos" if "edit" in metrics and "mean_moc" not in metrics else "test"
 
 
 def scores_table(metrics: dict[str, float], first: str) -> str:
@@ -123,15 +130,30 @@ def scores_table(metrics: dict[str, float], first: str) -> str:
 
 def protocol_table(rows: dict[str, dict[str, float]]) -> str:
     """One row of scores per protocol or way of averaging."""
+    if any("@" in key for row in rows.values() for key in row):
+        return horizon_table(rows)
     recognition = any("top1" in row for row in rows.values())
     keys = RECOGNITION_KEYS if recognition else SEGMENTATION_KEYS
     body = [[a, *(figure(k, row[k]) if k in row else "" for k in keys)] for a, row in rows.items()]
     return table(("protocol", *keys), body)
 
 
+def horizon_table(rows: dict[str, dict[str, float]]) -> str:
+    """Scores of anticipation: a row per observed share and horizon, from keys such as "mean_moc@20/50"."""
+    titles = [key for key in ANTICIPATION_KEYS if any(key in row for row in rows.values())]
+    body = []
+    for protocol, row in rows.items():
+        settings = dict.fromkeys(key.split("@")[1] for key in row if "@" in key)
+        for name, part in [(f"{s.replace('/', ' % seen, next ')} %", f"@{s}") for s in settings] + [
+            ("mean", "")
+        ]:
+            body.append([protocol, name, *(figure(k, row[k + part]) if k in row else "" for k in titles)])
+    return table(("protocol", "", *titles), body)
+
+
 def figure(key: str, value: float) -> str:
     """Percentages to a tenth; calibration error and log-likelihood to three digits."""
-    return f"{value:.3f}" if key in ("ece", "nll", "brier") else f"{value:.1f}"
+    return f"{value:.3f}" if key in ("ece", "nll", "brier", "crps", "diversity") else f"{value:.1f}"
 
 
 def evaluate(

@@ -29,22 +29,22 @@ def read_timelines(
     path = Path(path)
     if path.suffix == ".txt":
         labels = read_frame_labels(path, classes)
-        return [Segments.from_frames(labels, classes, video=path.stem, times=_times(labels, frames_per_second))]
+        times = _times(labels, frames_per_second)
+        return [Segments.from_frames(labels, classes, video=path.stem, times=times)]
     if path.suffix != ".csv":
         raise ValueError(f"{path}: a timeline is a .csv table of segments or a .txt with a class per frame")
     table = read_segments_csv(path)
     if not table.rows:
         refuse(Problem(path, None, "holds no segments"))
     found = []
-    for video in table.rows:
+    for video, rows in table.rows.items():
         limits, times = table.limits_s(video), None
         if limits is not None:
             times = np.arange(round(float(limits.max()) / FINEST_S)) * FINEST_S
         labels = table.frame_labels(video, classes, times=times)
-        if times is None:
-            times = _times(labels, frames_per_second)
-        if (labels == UNLABELLED).all():
-            refuse(Problem(path, table.rows[video][0].line, f"{video!r} has no segment of {FINEST_S} s or more"))
+        if not (labels != UNLABELLED).any():
+            refuse(Problem(path, rows[0].line, f"{video!r} has no segment of {FINEST_S} s or more"))
+        times = _times(labels, frames_per_second) if times is None else times
         found.append(Segments.from_frames(labels, classes, video=video, times=times))
     return found
 

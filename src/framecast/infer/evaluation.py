@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +12,13 @@ from torch import nn
 
 from framecast.checkpoints import card_of, load
 from framecast.data.segmentation import SegmentationData, open_folder
+from framecast.metrics.anticipation_protocols import get_anticipation_protocol
 from framecast.metrics.protocols import get_protocol
-from framecast.recipes.build import open_data, open_recognition_data, view_protocol
+from framecast.recipes.build import anticipation_sides, open_data, open_recognition_data, view_protocol
+from framecast.tasks.forecasting import Sampling, collect_futures
 from framecast.tasks.recognition import collect_probabilities, views_of
 from framecast.tasks.segmentation import check_features_of, collect_predictions
+from framecast.train.anticipation_recipe import AnticipationRecipe
 from framecast.train.config import load_recipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
@@ -63,6 +66,11 @@ def evaluate_run(
     if card_of(model).task == "recognition":
         wanted = recipe.data if isinstance(recipe, RecognitionRecipe) else RecognitionDataSettings(root="")
         return evaluate_classifier(model, wanted.model_copy(update=changes), str(run), protocols, device)
+    if card_of(model).task == "anticipation":
+        if not isinstance(recipe, AnticipationRecipe):
+            raise ValueError(f"{run} has no recipe that says what is observed; evaluate the run folder")
+        changed = recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
+        return evaluate_forecaster(model, changed, str(run), protocols)
     for name in protocols or []:
         get_protocol(name)
     plain = SegmentationDataSettings(root="", sample_rate=card_of(model).sample_rate)
@@ -93,6 +101,25 @@ def evaluate_classifier(
         scores[wanted] = collect_probabilities(model, views, data.classes, protocol, device).compute()
     split = settings.split if data.held_back else None
     return Evaluation(scores, str(data.root), split, data.subset, len(data), name, data.kind)
+
+
+def evaluate_forecaster(
+    model: nn.Module, recipe: AnticipationRecipe, name: str, protocols: list[str] | None = None
+) -> Evaluation:
+    """Score futures on the test side of a data set: accuracy, uncertainty and order of actions."""
+    train_side, test_side = anticipation_sides(recipe.data)
+    data = test_side or train_side
+    check_classes(card_of(model).classes, data.classes, name, data.folder.root)
+    sampling = Sampling(**recipe.sampling.model_dump())
+    scores = {}
+    for wanted in protocols or [card_of(model).protocol or recipe.protocol]:
+        protocol = get_anticipation_protocol(wanted)
+        own = replace(sampling, samples=protocol.samples or sampling.samples)
+        metrics = collect_futures(model, data, protocol, own)
+        scores[wanted] = (
+            metrics.compute(protocol) | metrics.uncertainty(protocol) | metrics.transcript(protocol)
+        )
+    return Evaluation(scores, str(data.folder.root), data.split, data.subset, len(data), name)
 
 
 @torch.no_grad()

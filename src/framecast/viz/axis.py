@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -47,19 +48,25 @@ def format_time(seconds: float, decimals: int = 0) -> str:
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """The common axis of rows that are shown together, from 0 to `end`."""
+    """The common axis of rows that are shown together, from `start` to `end`."""
 
     unit: Literal["seconds", "frames"]
     end: float
+    start: float = 0.0
+
+    @property
+    def span(self) -> float:
+        return self.end - self.start
 
     def position(self, value: float) -> float:
         """Share of the axis, 0 at its start and 1 at its end."""
-        return min(max(value / self.end, 0.0), 1.0) if self.end else 0.0
+        return min(max((value - self.start) / self.span, 0.0), 1.0) if self.span else 0.0
 
     def ticks(self, at_most: int) -> list[tuple[float, str]]:
         """Values and texts of round ticks, at most so many."""
-        step = tick_step(self.end, max(at_most, 2), self.unit)
-        values = [step * i for i in range(int(self.end / step + 1e-6) + 1)]
+        step = tick_step(self.span, max(at_most, 2), self.unit)
+        first, last = math.ceil(self.start / step - 1e-6), int(self.end / step + 1e-6)
+        values = [step * i for i in range(first, last + 1)]
         if self.unit == "frames":
             return [(v, f"{v:,.0f}".replace(",", "\u2009")) for v in values]
         return [(v, format_time(v, decimals=0 if step >= 1 else 1)) for v in values]
@@ -77,12 +84,12 @@ class TimeAxis:
         return f"{format_time(value)} {'min' if value < 3599.5 else 'h'}"
 
 
-def tick_step(end: float, at_most: int, unit: str) -> float:
-    """The smallest round step that gives at most so many ticks on [0, end]."""
+def tick_step(span: float, at_most: int, unit: str) -> float:
+    """The smallest round step that gives at most so many ticks on an axis of that length."""
     steps: Sequence[float] = SECOND_STEPS
     if unit == "frames":
         steps = [base * 10**power for power in range(9) for base in (1, 2, 5)]
-    return next((step for step in steps if end / step + 1 <= at_most), end / (at_most - 1))
+    return next((step for step in steps if span / step + 1 <= at_most), span / (at_most - 1))
 
 
 def common_axis(rows: Sequence[Segments]) -> tuple[TimeAxis, list[np.ndarray]]:

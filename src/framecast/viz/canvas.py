@@ -79,8 +79,11 @@ class Page:
     def box(self, x: float, y: float, width: float, height: float, color: str) -> None:
         self.axes.add_patch(Rectangle((x, y), width, height, facecolor=color, linewidth=0))
 
-    def line(self, x: tuple[float, float], y: tuple[float, float], color: str = HAIRLINE) -> None:
-        self.axes.plot(x, y, color=color, linewidth=0.7, solid_capstyle="butt")
+    def line(
+        self, x: tuple[float, float], y: tuple[float, float], color: str = HAIRLINE, width: float = 0.7
+    ) -> None:
+        """A straight line; its width is in points."""
+        self.axes.plot(x, y, color=color, linewidth=width, solid_capstyle="butt")
 
     def text(
         self,

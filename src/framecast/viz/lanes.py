@@ -20,18 +20,30 @@ from framecast.viz.timeline import Lane, confidence_curve
 STRIP_SHAPE, STRIP_PIXELS = 13.0, 240  # width / height on a wide screen; longest side of a picture
 
 
+Size = Literal["full", "thin", "mini"]
+
+
 def lane(
-    label: str,
-    row: Segments,
-    limits: np.ndarray,
-    axis: TimeAxis,
-    colors: Mapping[str, str],
-    size: Literal["full", "thin", "mini"],
+    label: str, row: Segments, limits: np.ndarray, axis: TimeAxis, colors: Mapping[str, str], size: Size
 ) -> Markup:
     """A lane label and its segments with the limits (N, 2).
 
     "full": segments lead to their row of the table; "thin" ones are only named; "mini" ones have no text.
     """
+    return track(label, segment_shapes(row, limits, axis, colors, size), size)
+
+
+def track(label: str, shapes: Sequence[Markup], size: Size) -> Markup:
+    """A lane label, and beside it shapes over the width of the axis."""
+    drawing = element(
+        "svg", *shapes, class_=f"lane-track {size}", role="group", aria_label=f"{label} over time"
+    )
+    return join([element("span", label, class_="lane-name"), drawing])
+
+
+def segment_shapes(
+    row: Segments, limits: np.ndarray, axis: TimeAxis, colors: Mapping[str, str], size: Size
+) -> list[Markup]:
     shapes = []
     for number, (name, (start, end)) in enumerate(zip(row.names, limits, strict=True), start=1):
         parts = [readable(name), f"{axis.text(start)} – {axis.text(end)}", axis.length(end - start)]
@@ -56,10 +68,7 @@ def lane(
             )
         else:
             shapes.append(element("g", shape, class_=kind))
-    track = element(
-        "svg", *shapes, class_=f"lane-track {size}", role="group", aria_label=f"{label} over time"
-    )
-    return join([element("span", label, class_="lane-name"), track])
+    return shapes
 
 
 def film_row(filmstrip: Sequence[np.ndarray] | None) -> Markup:
@@ -79,22 +88,28 @@ def confidence_row(shown: Lane) -> Markup:
     if curve is None:
         return Markup("")
     edges, values = curve
-    places = [f"{1000 * shown.axis.position(edge):.1f}" for edge in edges]
+    return curve_row(
+        "confidence", edges, values, shown.axis, f"Confidence over time, {np.mean(values):.0%} on average"
+    )
+
+
+def curve_row(label: str, edges: np.ndarray, values: np.ndarray, axis: TimeAxis, spoken: str) -> Markup:
+    """A lane label and values (M,) in [0, 1] between edges (M + 1,); `spoken` says what they show."""
+    places = [f"{1000 * axis.position(edge):.1f}" for edge in edges]
     heights = [f"{100 * (1 - min(max(float(v), 0.0), 1.0)):.1f}" for v in values]
     steps = zip(places[:-1], places[1:], heights, strict=True)
     points = " ".join(f"{start},{height} {end},{height}" for start, end, height in steps)
-    area = f"{places[0]},100 {points} {places[-1]},100"
     drawing = element(
         "svg",
-        element("polygon", points=area),
+        element("polygon", points=f"{places[0]},100 {points} {places[-1]},100"),
         element("polyline", points=points),
         viewBox="0 0 1000 100",
         preserveAspectRatio="none",
         class_="curve",
         role="img",
-        aria_label=f"Confidence over time, {np.mean(values):.0%} on average",
+        aria_label=spoken,
     )
-    return join([element("span", "confidence", class_="lane-name"), drawing])
+    return join([element("span", label, class_="lane-name"), drawing])
 
 
 def axis_row(axis: TimeAxis) -> Markup:

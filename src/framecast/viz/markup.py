@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from framecast.viz.palette import clean
 
-VOID = frozenset({"img", "input", "rect", "polyline", "polygon"})
+VOID = frozenset({"img", "image", "input", "rect", "polyline", "polygon"})
 
 
 class Markup(str):

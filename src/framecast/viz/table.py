@@ -112,15 +112,25 @@ def class_list(segments: Segments, limits: np.ndarray, axis: TimeAxis, colors: M
         amount = [axis.length(sum(parts)), "<1%" if 0 < share < 0.005 else f"{share:.0%}"]
         if len(parts) > 1:
             amount.append(f"{len(parts)}×")
-        kind = "share nothing" if is_background(name) else "share"
-        button = element(
-            "button",
-            class_mark(name, colors),
-            element("span", " · ".join(amount), class_="amount"),
-            element("svg", element("rect", width=percent(share), fill=colors[name]), class_=kind),
-            type="button",
-            data_class=name,
-            aria_pressed="false",
-        )
-        items.append(element("li", button))
+        items.append(element("li", class_button(name, colors, amount, share)))
     return element("ul", *items, class_="classes")
+
+
+def class_button(
+    name: str, colors: Mapping[str, str], amount: Sequence[str], share: float, below: str = ""
+) -> Markup:
+    """A class with some words beside and below it and a bar as long as its share; a press singles it out."""
+    return element(
+        "button",
+        class_mark(name, colors),
+        element("span", " · ".join(amount), class_="amount"),
+        element(
+            "svg",
+            element("rect", width=percent(share), fill=colors[name]),
+            class_="share nothing" if is_background(name) else "share",
+        ),
+        element("span", below, class_="below") if below else "",
+        type="button",
+        data_class=name,
+        aria_pressed="false",
+    )

@@ -181,13 +181,26 @@ def draw_lane(page: Page, lane: Lane, box: Box, legend: Legend) -> None:
             page.text(left + x + wide / 2, top + height / 2, *label, text_color(color), align="center")
 
 
-def draw_axis(page: Page, axis: TimeAxis, left: float, y: float, width: float) -> None:
+def draw_axis(
+    page: Page,
+    axis: TimeAxis,
+    left: float,
+    y: float,
+    width: float,
+    *,
+    unit_on_right: bool = False,
+    line_at: float | None = None,
+) -> None:
+    """Ticks with their moments, and the unit where it is frames; no moment is written over a line at an x."""
     ticks = axis.ticks(int(width / TICK_SPACE))
     for value, text in ticks:
         x = left + axis.position(value) * width
         page.line((x, x), (y, y + 0.05), FAINT)
-        page.text(x, y + 0.15, text, SMALL, FAINT, align="center")
-    if axis.unit == "frames":
+        if line_at is None or abs(x - line_at) > text_width(text, SMALL) / 2 + 0.05:
+            page.text(x, y + 0.15, text, SMALL, FAINT, align="center")
+    if axis.unit == "frames" and unit_on_right:
+        page.text(left + width + 0.12, y + 0.15, "frames", SMALL, FAINT)
+    elif axis.unit == "frames":
         page.text(left - 0.14, y + 0.15, "frames", SMALL, FAINT, align="right")
 
 
@@ -223,7 +236,7 @@ def draw_confidence(page: Page, curve: tuple[np.ndarray, np.ndarray], axis: Time
     left, top, width, height = box
     lane_label(page, "confidence", left, top + height / 2)
     edges, values = curve
-    x = left + width * np.clip(edges / axis.end, 0.0, 1.0)
+    x = left + width * np.array([axis.position(edge) for edge in edges])
     y = top + height * (1.0 - np.clip(values, 0.0, 1.0))
     page.line((left, left + width), (top, top))
     page.axes.fill_between(
@@ -271,9 +284,9 @@ class Legend:
         return 0.12 + LEGEND_ROW * -(-len(self.numbers) // self.columns) if self.numbers else 0.0
 
     def draw(self, page: Page, left: float, y: float) -> None:
-        space = self.width / self.columns
+        columns, space = self.columns, self.width / self.columns
         for i, (name, number) in enumerate(self.numbers.items()):
-            x, middle = left + i % self.columns * space, y + 0.12 + (i // self.columns + 0.5) * LEGEND_ROW
+            x, middle = left + i % columns * space, y + 0.12 + (i // columns + 0.5) * LEGEND_ROW
             color = self.colors[name]
             page.box(x, middle - 0.085, SWATCH, 0.17, color)
             page.text(x + SWATCH / 2, middle, number, 7.5, text_color(color), align="center")
@@ -317,7 +330,9 @@ def film_strip(
         return None
     count = len(thumbnails)
     moments = (
-        (np.arange(count) + 0.5) / count * axis.end if times is None else np.asarray(times, dtype=np.float64)
+        axis.start + (np.arange(count) + 0.5) / count * axis.span
+        if times is None
+        else np.asarray(times, dtype=np.float64)
     )
     if moments.shape != (count,):
         raise ValueError(
@@ -326,10 +341,10 @@ def film_strip(
     first = to_image(thumbnails[0])
     aspect = first.width / first.height
     cells = max(1, min(count, round(width / (STRIP_HEIGHT * aspect))))
-    middles = (np.arange(cells) + 0.5) / cells * axis.end
+    middles = axis.start + (np.arange(cells) + 0.5) / cells * axis.span
     chosen: list[np.ndarray | None] = []
     for middle in middles:
         nearest = int(np.abs(moments - middle).argmin())
-        inside = abs(moments[nearest] - middle) <= axis.end / cells / 2 * 1.001
+        inside = abs(moments[nearest] - middle) <= axis.span / cells / 2 * 1.001
         chosen.append(thumbnails[nearest] if inside else None)
     return FilmStrip(chosen, width, min(STRIP_AT_MOST, width / cells / aspect))
