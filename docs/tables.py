@@ -10,8 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from framecast.metrics.protocols import PROTOCOLS
-from framecast.metrics.view_protocols import VIEW_PROTOCOLS
+from framecast.metrics import described_protocols
 from framecast.registry import entries
 
 DOCS = Path(__file__).parent
@@ -57,8 +56,7 @@ def recipes() -> str:
 
 
 def protocols() -> str:
-    known = {**PROTOCOLS, **VIEW_PROTOCOLS}
-    rows = [f"| `{name}` | {protocol.description} |" for name, protocol in known.items()]
+    rows = [f"| `{name}` | {text} |" for name, text in described_protocols().items()]
     return "\n".join([*HEAD_OF_PROTOCOLS, *rows, ""])
 
 

@@ -18,12 +18,11 @@ def list_(
     """List models, recipes or evaluation protocols."""
     import fnmatch
 
-    from framecast.metrics.protocols import PROTOCOLS
-    from framecast.metrics.view_protocols import VIEW_PROTOCOLS
+    from framecast.metrics import described_protocols
     from framecast.registry import did_you_mean, entries
 
     if kind == "protocols":
-        known = {name: p.description for name, p in {**PROTOCOLS, **VIEW_PROTOCOLS}.items()}
+        known = described_protocols()
     else:
         known = {e.name: e.summary for e in entries("model" if kind == "models" else "recipe").values()}
     found = {name: known[name] for name in fnmatch.filter(known, pattern)}
@@ -46,14 +45,14 @@ def info(
     known = entries("model") | entries("recipe")
     if name in known:
         entry = known[name]
-        facts = {
+        facts: dict[str, Any] = {
             "name": name,
             "kind": entry.kind,
             "about": entry.doc,
             "tags": ", ".join(entry.tags),
             "paper": entry.paper,
             "parameters": entry.params,
-            "settings": entry.defaults,
+            "settings": entry.defaults if entry.kind == "model" else recipe_settings(name),
             "official weights": f"framecast import-weights {entry.system} FILE" if entry.system else None,
         }
     elif Path(name).is_dir():
@@ -67,7 +66,22 @@ def info(
         return
     for key, value in facts.items():
         text = f"{value:,}" if isinstance(value, int) else str(value)
+        if key == "settings" and facts.get("kind") == "recipe":
+            text = as_yaml(value)
         show(f"{key + ':':18}" + text.replace("\n", "\n" + " " * 18))
+
+
+def recipe_settings(name: str) -> dict[str, Any]:
+    from framecast.registry import find
+
+    return find("recipe", name).load()().model_dump(mode="json")
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """As `framecast train` reads it from a file."""
+    import yaml
+
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
 
 
 def _saved_model(folder: Path) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def cifar_stablemamba() -> RecognitionRecipe:
 def fir_clips_vit() -> RecognitionRecipe:
     """A joint space-time ViT of 0.4 M parameters on 210 clips of 9 actions, split by source video.
 
-    framecast train fir_clips_vit --data DATA/fir_actions --splits 1,2,3 --seeds 0,1,2
+    framecast train fir_clips_vit --data DATA/fir_actions --splits 1,2 --seeds 0,1,2
     """
     return _clips("fir_clips_vit", ModelSettings(name="vit_tiny_joint", config=VIT))
 
@@ -152,7 +152,7 @@ def fir_clips_vit() -> RecognitionRecipe:
 def fir_clips_videomamba() -> RecognitionRecipe:
     """VideoMamba of as many parameters on the same clips, the same training.
 
-    framecast train fir_clips_videomamba --data DATA/fir_actions --splits 1,2,3 --seeds 0,1,2
+    framecast train fir_clips_videomamba --data DATA/fir_actions --splits 1,2 --seeds 0,1,2
     """
     return _clips("fir_clips_videomamba", ModelSettings(name="videomamba_tiny", config=VIDEOMAMBA))
 
@@ -161,7 +161,7 @@ def fir_clips_videomamba() -> RecognitionRecipe:
 def fir_clips_stablemamba() -> RecognitionRecipe:
     """StableMamba (3:1) of as many parameters on the same clips, the same training.
 
-    framecast train fir_clips_stablemamba --data DATA/fir_actions --splits 1,2,3 --seeds 0,1,2
+    framecast train fir_clips_stablemamba --data DATA/fir_actions --splits 1,2 --seeds 0,1,2
     """
     return _clips("fir_clips_stablemamba", ModelSettings(name="stablemamba_tiny", config=STABLEMAMBA))
 
@@ -170,7 +170,7 @@ def fir_clips_stablemamba() -> RecognitionRecipe:
 def fir_clips_dinov2_head() -> RecognitionRecipe:
     """A linear classifier on frozen DINOv2 features of the same clips, 8 frames averaged.
 
-    framecast train fir_clips_dinov2_head --data DATA/fir_actions --splits 1,2,3 --seeds 0,1,2
+    framecast train fir_clips_dinov2_head --data DATA/fir_actions --splits 1,2 --seeds 0,1,2
     """
     data = RecognitionDataSettings(root="", layout="segments", split=1, frames=8)
     return recognition().model_copy(update={"name": "fir_clips_dinov2_head", "data": data})
