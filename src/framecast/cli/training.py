@@ -130,7 +130,7 @@ def scores_table(metrics: dict[str, float], first: str) -> str:
 
 def protocol_table(rows: dict[str, dict[str, float]]) -> str:
     """One row of scores per protocol or way of averaging."""
-    if any("@" in key for row in rows.values() for key in row):
+    if any("/" in key for row in rows.values() for key in row):
         return horizon_table(rows)
     recognition = any("top1" in row for row in rows.values())
     keys = RECOGNITION_KEYS if recognition else SEGMENTATION_KEYS
@@ -143,10 +143,9 @@ def horizon_table(rows: dict[str, dict[str, float]]) -> str:
     titles = [key for key in ANTICIPATION_KEYS if any(key in row for row in rows.values())]
     body = []
     for protocol, row in rows.items():
-        settings = dict.fromkeys(key.split("@")[1] for key in row if "@" in key)
-        for name, part in [(f"{s.replace('/', ' % seen, next ')} %", f"@{s}") for s in settings] + [
-            ("mean", "")
-        ]:
+        for setting in [*dict.fromkeys(key.rpartition("@")[2] for key in row if "/" in key), ""]:
+            name = setting.replace("/", " % seen, next ") + " %" if setting else "mean"
+            part = f"@{setting}" if setting else ""
             body.append([protocol, name, *(figure(k, row[k + part]) if k in row else "" for k in titles)])
     return table(("protocol", "", *titles), body)
 
