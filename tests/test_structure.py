@@ -68,7 +68,8 @@ def test_files_stay_readable(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["list"], ["info", "ltcontext"], ["list", "--kind", "recipes"]]
+    "command",
+    [["--help"], ["list"], ["info", "ltcontext"], ["list", "--kind", "recipes"], ["info", "segmentation"]],
 )
 def test_catalogue_answers_without_torch(command: list[str]) -> None:
     code = (

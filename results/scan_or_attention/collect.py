@@ -22,14 +22,16 @@ NAMES = {
     "dinov2_head": "DINOv2, linear head",
 }
 COLORS = {"vit": "#3179b7", "videomamba": "#ed872f", "stablemamba": "#25a37e", "dinov2_head": "#7d8894"}
-KEYS = ("top1", "ece", "corrupted_top1", "relative_drop", "jpeg_10")
+KEYS = ("top1", "ece", "corrupted_top1", "relative_drop", "jpeg_10", "kl_quality_10")
 HEADS = (
     "top-1",
     "calibration error",
     "top-1, mean of 75 corruptions",
     "loss of it, %",
     "top-1 at JPEG quality 10",
+    "KL to it, nats",
 )
+NAMES_OF_DATA = {"cifar": "5,000 images of CIFAR-10", "fir_clips": "210 clips of ceiling-camera videos"}
 SIZES = ("small", "deep", "wide")
 
 
@@ -52,24 +54,24 @@ def read_run(folder: Path) -> dict[str, Any]:
             statistics.fmean(c["top1"][str(s)] for c in found["corruptions"].values()) for s in range(1, 6)
         ]
         row["by_corruption"] = {name: round(c["mean"], 2) for name, c in found["corruptions"].items()}
+    path = folder / "jpeg_divergence.json"
+    if path.is_file():
+        row |= json.loads(path.read_text())
     return row
 
 
 def over_seeds(rows: list[dict[str, Any]], key: str) -> list[float]:
-    """The mean over splits for every seed."""
-    seeds = sorted({row["seed"] for row in rows})
-    return [
-        statistics.fmean(r[key] for r in rows if r["seed"] == seed)
-        for seed in seeds
-        if all(key in r for r in rows)
-    ]
+    """For every seed the mean over the splits where it was measured."""
+    measured = [row for row in rows if key in row]
+    seeds = sorted({row["seed"] for row in measured})
+    return [statistics.fmean(r[key] for r in measured if r["seed"] == seed) for seed in seeds]
 
 
 def cell(rows: list[dict[str, Any]], key: str) -> str:
     values = over_seeds(rows, key)
     if not values:
         return ""
-    digits = 3 if key == "ece" else 1
+    digits = 3 if key in ("ece", "kl_quality_10") else 1
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.{digits}f}{spread}"
 
@@ -78,15 +80,18 @@ def tables(data: dict[str, dict[str, list[dict[str, Any]]]], scaling: dict[str, 
     parts = []
     for name, models in data.items():
         count = max(len({row["seed"] for row in rows}) for rows in models.values())
-        parts += [f"**{name}**, {count} seeds, ± standard deviation over them", ""]
+        parts += [f"**{NAMES_OF_DATA[name]}**, {count} seeds, ± standard deviation over them", ""]
         parts += [f"| model | {' | '.join(HEADS)} |", "|---" * (len(HEADS) + 1) + "|"]
         parts += [
             f"| {NAMES[m]} | {' | '.join(cell(rows, key) for key in KEYS)} |" for m, rows in models.items()
         ]
         parts.append("")
     if scaling:
-        rates = sorted({key.rsplit("-", 1)[1] for key in scaling}, key=float)
-        parts += ["**Depth, width and learning rate** (CIFAR, seed 0, top-1)", ""]
+        rates = sorted({key.split("-", 2)[2] for key in scaling}, key=float)
+        parts += [
+            "**Depth, width and learning rate**: CIFAR, 5 epochs, seed 0, top-1 (largest gradient norm)",
+            "",
+        ]
         parts += [
             f"| model | size | {' | '.join(f'lr {rate}' for rate in rates)} |",
             "|---" * (len(rates) + 2) + "|",
@@ -94,7 +99,10 @@ def tables(data: dict[str, dict[str, list[dict[str, Any]]]], scaling: dict[str, 
         for model in ("vit", "videomamba", "stablemamba"):
             for size in SIZES:
                 cells = [scaling.get(f"{model}-{size}-{rate}", {}) for rate in rates]
-                shown = [f"{c['top1']:.1f}" if "top1" in c else c.get("ended", "") for c in cells]
+                shown = [
+                    f"{c['top1']:.1f} ({c['grad_norm_max']:.1f})" if "top1" in c else c.get("ended", "")
+                    for c in cells
+                ]
                 parts.append(f"| {NAMES[model]} | {size} | {' | '.join(shown)} |")
         parts.append("")
     return "\n".join(parts)
@@ -130,8 +138,8 @@ def plot(data: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
             right.plot(range(len(qualities)), curve, **style)
             right.set_xticks(range(len(qualities)), [str(q) for q in qualities])
         left.set_xticks(range(6), ["clean", "1", "2", "3", "4", "5"])
-        left.set(title=f"{name}: 15 corruptions", xlabel="severity", ylabel="top-1 in %")
-        right.set(title=f"{name}: JPEG", xlabel="quality")
+        left.set(title=f"{NAMES_OF_DATA[name]}: 15 corruptions", xlabel="severity", ylabel="top-1 in %")
+        right.set(title="JPEG", xlabel="quality")
         for axis in (left, right):
             axis.spines[["top", "right"]].set_visible(False)
         left.legend(frameon=False)
@@ -140,7 +148,7 @@ def plot(data: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
 
 def main(runs: Path) -> None:
     data: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for name in ("cifar", "fights"):
+    for name in NAMES_OF_DATA:
         for model in NAMES:
             rows = [read_run(p.parent) for p in sorted((runs / name / model).glob("*seed*/summary.json"))]
             if rows:

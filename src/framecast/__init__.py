@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from framecast.backbones.adaptive import adaptive
     from framecast.checkpoints import import_checkpoint, load, save
     from framecast.infer.predictor import predict
     from framecast.registry import create_model, list_models, list_recipes
@@ -28,6 +29,7 @@ _HOMES = {
     "load": "checkpoints",
     "save": "checkpoints",
     "import_checkpoint": "checkpoints",
+    "adaptive": "backbones.adaptive",
     "predict": "infer.predictor",
     "Clip": "structures",
     "FeatureTrack": "structures",

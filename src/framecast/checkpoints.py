@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -146,13 +146,28 @@ def check_replaceable(folder: Path) -> None:
 def _write_model(model: nn.Module, name: str, card: ModelCard, folder: Path) -> None:
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    config = asdict(cast(Any, model).config)
-    about = {"framecast": framecast.__version__, "model": name, "config": config, "card": card.to_json()}
+    about = {"framecast": framecast.__version__, **_how_to_build(model, name), "card": card.to_json()}
     (folder / "config.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
     (folder / "README.md").write_text(_readme(name, model, card), encoding="utf-8")
     for path in folder.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+def _how_to_build(model: Any, name: str) -> dict[str, Any]:
+    """Name and config for `create_model`; of a model that was made adaptive those of its host, and how."""
+    host_name = getattr(getattr(model, "host", None), "registered_name", None)
+    if host_name is None:
+        return {"model": name, "config": asdict(model.config)}
+    sampling = model.config.sampling()
+    return {"model": host_name, "config": asdict(model.host.config), "adaptive": sampling}
+
+
+def _build(about: dict[str, Any]) -> Any:
+    from framecast.backbones.adaptive import adaptive
+
+    model = create_model(about["model"], **about["config"])
+    return adaptive(model, **about["adaptive"]) if "adaptive" in about else model
 
 
 def _readme(name: str, model: nn.Module, card: ModelCard) -> str:
@@ -181,7 +196,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     folder = model_folder(path)
     about = read_about(folder)
     try:
-        model = create_model(about["model"], **about["config"])
+        model = _build(about)
         model.card = ModelCard.from_json(about.get("card", {}))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from None

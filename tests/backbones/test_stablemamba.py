@@ -29,6 +29,7 @@ TINY: dict[str, Any] = {
     "image_size": 32,
     "num_classes": 5,
 }
+PATTERN: dict[str, Any] = {"pattern": "1:1", "num_heads": 2}  # what tensors do not tell
 
 
 def tiny(seed: int = 0, name: str = "stablemamba_tiny", **config: Any) -> Any:
@@ -221,9 +222,9 @@ def test_windows_are_attention_over_their_tokens(frames: int, window: int) -> No
 
 
 def test_a_clip_model_with_divided_attention_starts_as_windows_of_one_frame() -> None:
-    divided = fc.create_model("stablemamba_tiny", **TINY, num_frames=4, attention="divided").eval()
     window = tiny(num_frames=4, attention="window", window=1)
-    fresh = divided.start_from(window.state_dict())
+    divided = fc.import_checkpoint("stablemamba", window.state_dict(), **PATTERN, attention="divided")
+    fresh = divided.import_report.fresh
     assert fresh
     assert all("_time." in name for name in fresh)
     assert_close(divided(inputs(4)), window(inputs(4)), rtol=1e-5, atol=1e-6)
@@ -236,25 +237,24 @@ def test_a_clip_model_with_divided_attention_starts_as_windows_of_one_frame() ->
 def test_weights_of_a_videomamba(attention_place: str) -> None:
     config = {key: value for key, value in TINY.items() if key not in ("pattern", "num_heads")}
     source = fc.create_model("videomamba_tiny", **config)
-    settings = {"pattern": "1:1", "num_heads": 2, "attention_place": attention_place}
+    settings = PATTERN | {"attention_place": attention_place}
     model = fc.import_checkpoint("stablemamba", source.state_dict(), num_frames=4, **settings)
-    again = tiny(seed=7, num_frames=4, attention_place=attention_place)
-    fresh = again.start_from(source.state_dict())
-    assert sorted(fresh) == sorted(model.import_report.fresh)
-    assert {int(name.split(".")[1]) for name in fresh} == ({0, 2} if attention_place == "first" else {1, 3})
-    for m in (model, again):
-        for i, layer in enumerate(m.layers):
-            if isinstance(layer, MambaLayer):
-                assert torch.equal(layer.mixer.A_b_log, source.layers[i].mixer.A_b_log)
-                assert torch.equal(layer.norm.weight, source.layers[i].norm.weight)
-        assert m(inputs(4)).shape == (2, 5)
+    fresh = {int(name.split(".")[1]) for name in model.import_report.fresh}
+    assert fresh == ({0, 2} if attention_place == "first" else {1, 3})
+    for ours, theirs in zip(model.layers, source.layers, strict=True):
+        if isinstance(ours, MambaLayer):
+            assert torch.equal(ours.mixer.A_b_log, theirs.mixer.A_b_log)
+            assert torch.equal(ours.norm.weight, theirs.norm.weight)
+    assert model(inputs(4)).shape == (2, 5)
 
 
-def test_image_model_to_clip_model_copies_the_attention() -> None:
-    image_model = tiny()
-    model = tiny(seed=3, num_frames=4)
-    assert model.start_from(image_model.state_dict()) == []
-    assert torch.equal(model.layers[1].attn.qkv.weight, image_model.layers[1].attn.qkv.weight)
+@pytest.mark.parametrize("attention_place", ["first", "last"])
+def test_a_clip_model_of_one_frame_starts_as_its_image_model(attention_place: Any) -> None:
+    image_model = tiny(attention_place=attention_place)
+    settings = PATTERN | {"attention_place": attention_place}
+    model = fc.import_checkpoint("stablemamba", image_model.state_dict(), num_frames=1, **settings)
+    assert model.import_report.fresh == []
+    assert_close(model(inputs()[:, :, None]), image_model(inputs()), rtol=1e-5, atol=1e-6)
 
 
 # Stability --------------------------------------------------------------------------------------------
@@ -271,19 +271,22 @@ def test_initial_values() -> None:
     assert 2e-2 < steps.max() <= 0.1
 
 
+@pytest.mark.slow
 def test_learns_at_four_times_the_learning_rate_without_growing() -> None:
-    """The sheet's probe: no step is lost, and the residual stream grows no faster than √depth."""
+    """200 steps without a number that is not finite; the residual stream grows no faster than √depth."""
     torch.manual_seed(0)
     model = fc.create_model("stablemamba_tiny", **TINY | {"depth": 8, "pattern": "3:1"}).train()
-    largest = [0.0] * 8
+    largest = torch.zeros(8)
+
+    def look(i: int, carried: tuple[Tensor, Tensor]) -> None:
+        largest[i] = torch.maximum(largest[i], carried[1].detach().abs().max())
+
     for i, layer in enumerate(model.layers):
-        layer.register_forward_hook(
-            lambda m, given, out, i=i: largest.__setitem__(i, float(out[1].detach().std()))
-        )
+        layer.register_forward_hook(lambda m, given, out, i=i: look(i, out))
     patterns = torch.randn(5, 3, 32, 32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.05)
     losses = []
-    for _ in range(60):
+    for _ in range(200):
         target = torch.randint(5, (8,))
         loss = F.cross_entropy(model(patterns[target] + 0.5 * torch.randn(8, 3, 32, 32)), target)
         optimizer.zero_grad()
@@ -293,7 +296,7 @@ def test_learns_at_four_times_the_learning_rate_without_growing() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
-    assert largest[-1] < 8**0.5 * max(largest[0], 1.0)
+    assert (largest <= largest[0] * torch.arange(1, 9).sqrt()).all(), largest
 
 
 def test_no_teacher() -> None:

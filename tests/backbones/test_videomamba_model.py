@@ -121,10 +121,8 @@ def test_both_ends_are_alike() -> None:
 
 def test_one_frame_is_an_image() -> None:
     model, x = tiny(), images()
-    clip_model = tiny(seed=3, num_frames=1)
-    assert clip_model.start_from(model.state_dict()) == []
+    clip_model = fc.import_checkpoint("videomamba", model.state_dict(), num_frames=1)
     with torch.no_grad():
-        clip_model.temporal_pos_embedding.zero_()
         assert_close(clip_model(x[:, :, None]), model(x), rtol=1e-5, atol=1e-6)
 
 
@@ -274,21 +272,13 @@ class TestImport:
         bare = fc.import_checkpoint("videomamba", tiny().state_dict(), num_classes=0)
         assert bare(images()).shape == (2, 32)
 
+    def test_another_width_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="does not fit VideoMamba"):
+            fc.import_checkpoint("videomamba", tiny().state_dict(), width=48)
+
     def test_another_state_space_model(self) -> None:
         with pytest.raises(ValueError, match="tensors that tell the model's size are missing"):
             fc.import_checkpoint("videomamba", {"backbone.layers.0.mixer.A_log": torch.zeros(4, 16)})
-
-
-class TestStartingFromAnotherModel:
-    def test_clip_model_from_image_model(self) -> None:
-        model = tiny(seed=1, num_frames=4, num_classes=3, image_size=48)
-        fresh = model.start_from(tiny().state_dict())
-        assert fresh == ["head.weight", "head.bias"]
-        assert torch.equal(model.layers[2].mixer.A_b_log, tiny().layers[2].mixer.A_b_log)
-
-    def test_another_width_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="these weights do not fit this VideoMamba"):
-            tiny(width=48).start_from(tiny().state_dict())
 
 
 # Objectives -------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,6 +89,31 @@ def test_a_signal_saves_and_asks_to_be_started_again(world: World, here: Path) -
     again = framecast(*command, *many[2:], "--set", f"steps={step + 1}")
     assert again.code == 0, again.err
     assert f"going on with run after step {step} of {step + 1}" in again.err
+
+
+def test_data_that_one_process_lacks_stop_all_with_one_line_each(world: World, here: Path) -> None:
+    (here / "first").mkdir()
+    (here / "second").mkdir()
+    (here / "first" / "data").symlink_to(world.data)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    words = ("train", "segmentation", "--data", "data", *TINY_RUN, "--seeds", "0,1")
+    started = [
+        subprocess.Popen(
+            [*COMMAND, *(str(word) for word in words)],
+            cwd=here / folder,
+            env={**os.environ, **place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, folder in enumerate(("first", "second"))
+    ]
+    told = [process.communicate(timeout=100)[1] for process in started]
+    assert [process.returncode for process in started] == [1, 1]
+    assert told[0].startswith("error: process 1 of 2 failed (FileNotFoundError: data does not exist")
+    assert told[1].startswith("error: data does not exist")
+    assert not list(here.rglob("runs"))
 
 
 # Whatever is raised -----------------------------------------------------------------------------------

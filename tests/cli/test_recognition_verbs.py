@@ -7,9 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from small_world import framecast
 
+from framecast.data.recognition_samples import load_views
 from framecast.data.synthetic_recognition import write_recognition_lookalike
+from framecast.infer.classifier import Classifier
+from framecast.profile import profiler
 
 SMALL = ("image_size=16", "patch_size=8", "width=24", "depth=2")
 SETTINGS = (
@@ -65,6 +69,33 @@ def test_train_evaluate_predict(folder: Path, kind: str) -> None:
     assert page.count("data:image/") >= len(files)
 
 
+@pytest.mark.parametrize(("kind", "size"), [("image", "16x16"), ("video", "2x16x16")])
+def test_a_profile_of_a_run_reads_its_test_side(
+    folder: Path, kind: str, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(profiler, "_timed", lambda model, x, *_: seen.append(x))
+    monkeypatch.setattr(profiler, "peak_memory", lambda *_, **__: None)
+    done = framecast("profile", f"{kind}_run", "--batch", "3", "--device", "cpu", "--json", cwd=folder)
+    assert done.code == 0, done.err
+    (profile,) = done.json["profiles"]
+    assert (profile["input"], profile["executed_on"]) == (size, "data")
+    first = profile["data"].removesuffix(" and 2 more")
+    model = Classifier(folder / f"{kind}_run")
+    config = model.model.config
+    view = load_views(
+        folder / kind / first,
+        model.protocol,
+        image_size=config.image_size,
+        mean=config.mean,
+        std=config.std,
+        num_frames=model.card.frames,
+    )
+    assert len(seen[0]) == 3
+    assert torch.equal(seen[0][0], view[0])
+    assert not torch.equal(seen[0][0], seen[0][1])
+
+
 def test_json_of_one_file(folder: Path) -> None:
     clip = next((folder / "video").rglob("*.mp4"))
     done = framecast(
@@ -115,3 +146,13 @@ def test_a_broken_file_does_not_stop_the_others(folder: Path) -> None:
     assert done.code == 1
     assert "bad.png" in done.err
     assert "good.png" in done.out
+
+
+def test_files_of_the_other_kind_are_counted_in_one_line(folder: Path) -> None:
+    images, clips = (sorted((folder / kind).rglob("*.*"))[:3] for kind in ("image", "video"))
+    done = framecast("predict", *images, *clips, "--model", "image_run", "--out", "both_out", cwd=folder)
+    assert done.code == 1
+    told = f"error: 3 files, {clips[0]} the first of them: is no image, and protocol"
+    assert done.err.startswith(told)
+    assert done.err.count("\n") == 1
+    assert all(str(path) in done.out for path in images)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.testing import assert_close
 
 import framecast as fc
-from framecast.infer.backbone import KNOWN_WEIGHTS, backbone_factory, feature_settings, open_backbone
+from framecast.infer.backbone import (
+    KNOWN_WEIGHTS,
+    backbone_factory,
+    feature_settings,
+    open_backbone,
+    start_model,
+)
 from framecast.registry import find
 from hugging_face import hugging_face
 
@@ -56,6 +64,26 @@ def test_a_release_as_a_file_a_folder_and_on_the_hub(
         found, source = open_backbone("vit_small_dinov2", weights)
         assert source == weights
         assert_same(found, model)
+
+
+def test_a_training_starts_from_a_saved_model_as_it_is(tmp_path: Path) -> None:
+    """Tensors do not tell all: neither the pattern of the layers nor the number of heads."""
+    sizes = {"width": 32, "depth": 4, "image_size": 32, "patch_size": 8}
+    images = torch.randn(2, 3, 32, 32)
+    for name, settings in {
+        "stablemamba_tiny": sizes | {"pattern": "1:1", "num_heads": 4, "combine": "mean", "drop_path": 0.5},
+        "vit_tiny": sizes | {"num_heads": 4, "drop_path": 0.5},
+    }.items():
+        torch.manual_seed(0)
+        saved = fc.create_model(name, **settings).eval()
+        started: Any = start_model(name, str(fc.save(saved, tmp_path / name)), {"image_size": 32})
+        assert started.config == replace(saved.config, drop_path=0.0)
+        assert torch.equal(started(images), saved(images))
+    clips = {"image_size": 32, "num_frames": 1}
+    clip_model: Any = start_model("stablemamba_tiny", str(tmp_path / "stablemamba_tiny"), clips)
+    assert_close(clip_model(images[:, :, None]), fc.load(tmp_path / "stablemamba_tiny")(images))
+    joint: Any = start_model("vit_tiny_joint", str(tmp_path / "vit_tiny"), clips)
+    assert joint.config.num_heads == 4
 
 
 def test_weights_of_another_backbone_are_refused(model: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Adaptive token sampling gives the numbers of its release: the sampler alone, and whole models in every mode."""
+"""Adaptive token sampling gives the numbers of its release: the sampler, and whole models in every mode."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def check_three_tokens(given: dict[str, Tensor]) -> None:
 def load(fixture: Fixture, semantics: str) -> Any:
     config = fixture.config
     blocks = tuple(config["ATS_BLOCKS"])
-    model = fc.import_checkpoint(
+    model: Any = fc.import_checkpoint(
         "ats",
         fixture.part("state"),
         num_heads=config["NUM_HEADS"],
@@ -94,7 +94,8 @@ def load(fixture: Fixture, semantics: str) -> Any:
 def check_model(fixture: Fixture) -> None:
     tolerance = fixture.meta["tolerance"]
     given, expected, middle = fixture.part("in"), fixture.part("out"), fixture.part("mid")
-    image, near = given["image"], {"atol": tolerance["logits_atol"], "rtol": 0}
+    image = given["image"]
+    near: dict[str, Any] = {"atol": tolerance["logits_atol"], "rtol": 0}
     drops = fixture.config["DROP_TOKENS"]
 
     model = load(fixture, "batch-coupled" if drops else "mask")
@@ -102,6 +103,8 @@ def check_model(fixture: Fixture) -> None:
     logits = model(image)
     assert_close(logits, expected["logits"], **near)
     assert_close(model.forward_masked(image), expected["logits"], **near)
+    with torch.no_grad():  # other kernels
+        assert_close(model(image), expected["logits"], **near)
     check_tokens(model, image, middle, tolerance)
 
     alone = load(fixture, "per-sample" if drops else "mask")
@@ -130,7 +133,7 @@ def check_model(fixture: Fixture) -> None:
 
 
 def check_tokens(model: Any, image: Tensor, middle: dict[str, Tensor], tolerance: dict[str, float]) -> None:
-    """The tokens that are left after each block, in the release's order: class token, then ascending score."""
+    """Tokens that are left after each block, in the release's order: class token, then ascending score."""
     policy = torch.ones(middle["block0_out"].shape[:2])
     for i in range(model.config.depth):
         policy = middle.get(f"block{i}_policy", policy)

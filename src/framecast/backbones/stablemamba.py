@@ -92,7 +92,6 @@ class StableMamba(VideoMamba):
     """VideoMamba with Transformer layers in between; it can start from a VideoMamba, where those are new."""
 
     config: StableMambaConfig
-    fresh = f"{videomamba.HEAD}|{TRANSFORMER}"
 
     def make_norm(self) -> nn.Module:
         return make_norm(self.config.norm, self.config.width, self.config.norm_eps)
@@ -132,10 +131,11 @@ class StableMamba(VideoMamba):
 
 
 def _leave_out_layers(state: dict[str, Tensor], config: dict[str, Any]) -> list[str]:
-    """Fit VideoMamba's tables; drop its layers where we have a Transformer layer, which stays a new one."""
+    """Fit the tables; drop VideoMamba's layers where we have a Transformer layer, which stays a new one."""
     c = StableMambaConfig(**config)
     for key in list(state):
-        if key.startswith("layers.") and c.is_transformer(int(key.split(".")[1])):
+        mamba = key.startswith("layers.") and not re.fullmatch(TRANSFORMER, key)
+        if mamba and c.is_transformer(int(key.split(".")[1])):
             del state[key]
     return videomamba.fit_tables(state, c)
 
@@ -153,6 +153,7 @@ def _read_vit_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict
 OFFICIAL = (
     replace(
         videomamba.OFFICIAL[0],
+        name="VideoMamba or StableMamba",
         model="stablemamba_tiny",
         resample=_leave_out_layers,
         fresh=TRANSFORMER,

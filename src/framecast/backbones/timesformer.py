@@ -70,7 +70,7 @@ class DividedBlock(Block):
         cls, patches = x[:, :1], x[:, 1:].unflatten(1, (num_frames, -1))  # (B, 1, D), (B, T, N, D)
         places = rearrange(patches, "b t n d -> (b n) t d")
         moved = self.temporal_fc(self.drop_path(self.temporal_attn(self.temporal_norm1(places))))
-        patches = patches + rearrange(moved, "(b n) t d -> b t n d", b=len(x))
+        patches = patches + rearrange(moved, "(b n) t d -> b t n d", b=x.shape[0])
 
         frames = torch.cat([cls[:, None].expand(-1, num_frames, -1, -1), patches], dim=2).flatten(0, 1)
         seen = self.drop_path(self.attn(self.norm1(frames), num_out)).unflatten(0, (-1, num_frames))
@@ -145,7 +145,7 @@ class TimeSformer(nn.Module):
             nearest = c.resampling == "nearest"
             times = resample_times(self.time_embed, num_frames, "nearest" if nearest else "linear")
             x = (x.unflatten(0, (batch, num_frames)) + times[:, :, None]).flatten(1, 2)
-        return torch.cat([cls.expand(len(x), -1, -1), x], dim=1)
+        return torch.cat([cls.expand(x.shape[0], -1, -1), x], dim=1)
 
     def encode(self, clips: Tensor, num_blocks: int, num_out: int | None = None) -> Tensor:
         """Tokens after some blocks, frame by frame; only the first `num_out` of them where that is given."""

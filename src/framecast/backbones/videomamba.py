@@ -15,7 +15,6 @@ Shapes: B batch, T frames, k frames of a tubelet, T' = T / k, N patches of a fra
 from __future__ import annotations
 
 import math
-import re
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,7 +96,6 @@ class VideoMamba(nn.Module):
     """Images or clips to class scores; `forward_features` gives the tokens, also of an inner layer."""
 
     num_prefix_tokens = 1
-    fresh = HEAD  # regex of parameters that may keep their random values when it starts from another model
 
     def __init__(self, config: VideoMambaConfig) -> None:
         super().__init__()
@@ -229,26 +227,6 @@ class VideoMamba(nn.Module):
         embeddings = ["cls_token", "pos_embed", "temporal_pos_embedding", "patch_embed"]
         return [embeddings, *([f"layers.{i}"] for i in range(len(self.layers))), ["norm_f", "head"]]
 
-    def start_from(self, state: dict[str, Tensor]) -> list[str]:
-        """Take over the weights of a model with another image size, clip length or head, for fine-tuning.
-
-        An image model's patch kernel is inflated over time. Returns the names of parameters that keep their
-        random values: a head for other classes. Raises ValueError where anything else does not fit.
-        """
-        state = dict(state)
-        fit_tables(state, self.config)
-        own = self.state_dict()
-        taken = {key: t for key, t in state.items() if key in own and own[key].shape == t.shape}
-        fresh = [key for key in own if key not in taken]
-        misfits = [key for key in fresh if not re.fullmatch(self.fresh, key)]
-        if misfits:
-            raise ValueError(
-                f"these weights do not fit this {type(self).__name__}: {len(misfits)} of its tensors, "
-                f"{misfits[0]} among them, are absent or of another shape; start from a model of its size"
-            )
-        self.load_state_dict(own | taken)
-        return fresh
-
 
 # Weights of other sizes ------------------------------------------------------------------------------
 
@@ -297,7 +275,8 @@ def read_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str,
     kernel, head = state["patch_embed.proj.weight"], state.get("head.weight")
     width, patch_size = kernel.shape[0], kernel.shape[-1]
     tubelet = kernel.shape[2] if kernel.ndim == 5 else 1
-    inner, d_state = state["layers.0.mixer.A_log"].shape
+    mixer = next(key for key in state if key.endswith("mixer.A_log")).removesuffix("A_log")
+    inner, d_state = state[f"{mixer}A_log"].shape
     steps = state["temporal_pos_embedding"].shape[1] if "temporal_pos_embedding" in state else None
     return {
         "width": width,
@@ -309,13 +288,13 @@ def read_config(state: dict[str, Tensor], settings: dict[str, Any]) -> dict[str,
         "num_classes": 0 if head is None else head.shape[0],
         "expand": inner // width,
         "d_state": d_state,
-        "d_conv": state["layers.0.mixer.conv1d.weight"].shape[-1],
-        "bidirectional": "layers.0.mixer.A_b_log" in state,
+        "d_conv": state[f"{mixer}conv1d.weight"].shape[-1],
+        "bidirectional": f"{mixer}A_b_log" in state,
     }
 
 
 LICENCE = "Apache-2.0 (VideoMamba, OpenGVLab)"
-DETECT = r"(backbone\.|encoder\.)?layers\.0\.mixer\.A_log"
+DETECT = r"(backbone\.|encoder\.)?layers\.\d+\.mixer\.A_log"
 KEYS = {r"norm\.weight": "norm_f.weight", r"(.*)": r"\1"}  # the student of masked pre-training has `norm`
 IGNORED = {
     r"distill_head\..*": "only used while distilling",

@@ -121,12 +121,13 @@ class VisionTransformer(nn.Module):
         grid = (images.shape[-2] // c.patch_size, images.shape[-1] // c.patch_size)
         positioned = 1 + c.distilled
         patches = self.patch_embed(images)
-        prefix = [t.expand(len(images), -1, -1) for t in (self.cls_token, self.dist_token) if t is not None]
+        tokens = [token for token in (self.cls_token, self.dist_token) if token is not None]
+        prefix = [token.expand(images.shape[0], -1, -1) for token in tokens]
         x = torch.cat([*prefix, patches], dim=1)
         x = x + resample_positions(self.pos_embed, c.grid, grid, num_prefix=positioned, mode=c.resampling)
         if self.reg_token is None:
             return x
-        registers = self.reg_token.expand(len(images), -1, -1)
+        registers = self.reg_token.expand(images.shape[0], -1, -1)
         return torch.cat([x[:, :positioned], registers, x[:, positioned:]], dim=1)
 
     def forward_features(self, images: Tensor, layer: int | None = None) -> Tensor:

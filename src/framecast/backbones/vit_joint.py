@@ -111,7 +111,7 @@ class JointViT(nn.Module):
         positions = resample_positions(self.pos_embed, c.grid, grid, num_prefix=1, mode=c.resampling)
         times = resample_times(self.temporal_pos_embedding, x.shape[1])
         x = x + positions[:, None, 1:] + times[:, :, None]
-        cls = (self.cls_token + positions[:, :1]).expand(len(x), -1, -1)
+        cls = (self.cls_token + positions[:, :1]).expand(x.shape[0], -1, -1)
         return torch.cat([cls, x.flatten(1, 2)], dim=1)
 
     def forward_features(self, clips: Tensor, layer: int | None = None) -> Tensor:

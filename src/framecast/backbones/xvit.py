@@ -104,7 +104,7 @@ class TemporalHead(nn.Module):
             )
 
     def forward(self, frames: Tensor) -> Tensor:  # (B, T, D) -> (B, classes)
-        x = torch.cat([self.cls_token.expand(len(frames), -1, -1), frames], dim=1)
+        x = torch.cat([self.cls_token.expand(frames.shape[0], -1, -1), frames], dim=1)
         for i, block in enumerate(self.blocks):
             x = block(x, 1 if i == len(self.blocks) - 1 else None)
         return self.mlp(self.norm(x[:, 0]))
@@ -177,7 +177,7 @@ class XViT(nn.Module):
             raise ValueError(f"clip has {clips.shape[2]} frames; this XViT reads clips of {c.num_frames}")
         grid = patch_grid((clips.shape[-2], clips.shape[-1]), c.patch_size)
         x = self.patch_embed(rearrange(clips, "b c t h w -> (b t) c h w"))
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = x + resample_positions(self.pos_embed, c.grid, grid, num_prefix=1, mode=c.resampling)
         return (x.unflatten(0, (-1, self.time_steps)) + self.time_embed).flatten(0, 1)
 
@@ -192,7 +192,7 @@ class XViT(nn.Module):
         x = self.embed(clips)
         for block in self.blocks if layer is None else self.blocks[: layer + 1]:
             x = block(x)
-        x = (self.norm(x) if layer is None else x).unflatten(0, (len(clips), -1))
+        x = (self.norm(x) if layer is None else x).unflatten(0, (clips.shape[0], -1))
         return torch.cat([x[:, :, 0], x[:, :, 1:].flatten(1, 2)], dim=1)
 
     def forward_head(self, tokens: Tensor) -> Tensor:  # (B, T + T N, D) -> (B, classes)
@@ -202,7 +202,7 @@ class XViT(nn.Module):
         x = self.embed(clips)
         for i, block in enumerate(self.blocks):
             x = block(x, 1 if i == self.config.depth - 1 else None)  # the head reads class tokens alone
-        return self.head(self.norm(x).view(len(clips), -1, self.config.width))
+        return self.head(self.norm(x).view(clips.shape[0], -1, self.config.width))
 
 
 # Official layouts -----------------------------------------------------------------------------------

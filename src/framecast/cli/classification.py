@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from framecast.cli.output import each_file, no_empty_folder, show, show_error, show_json
+from framecast.cli.output import each_file, no_empty_folder, show, show_failures, show_json
 from framecast.structures import Labels
 
 THUMBNAIL = 240  # pixels, longest side
@@ -54,8 +54,7 @@ def predict_labels(
             shown = ", ".join(f"{name} {probability:.0%}" for name, probability in labels.top(3))
             show(f"{labels.source}: {shown}")
         show(f"wrote {', '.join(p.name for p in written)} into {out}" if written else "nothing was written")
-    for reason in failed.values():
-        show_error(reason)
+    show_failures(failed)
     if failed:
         raise typer.Exit(1)
 

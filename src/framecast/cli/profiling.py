@@ -101,7 +101,7 @@ def profile(
 def profile_one(
     subject: Subject, scores: dict[str, float], settings: Settings, data: Path | None, *, own_size: bool
 ) -> ModelProfile:
-    """The profile of one model; a trained run reads a video of its own data, where no other size is asked."""
+    """The profile of one model; a trained run reads its own data where no other size is asked."""
     from dataclasses import replace
 
     from framecast.profile.profiler import profile_subject
@@ -110,7 +110,7 @@ def profile_one(
     own = None
     if subject.folder and own_size:
         try:
-            own = own_input(subject, data)
+            own = own_input(subject, data, settings.batch)
         except (ValueError, OSError) as problem:
             if data is not None:
                 raise

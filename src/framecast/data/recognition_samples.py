@@ -160,11 +160,15 @@ def load_views(
     if suffix not in (*IMAGE_SUFFIXES, *SUFFIXES) and path.exists():
         raise ValueError(f"{path}: is neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a video")
     kind: Kind = "image" if suffix in IMAGE_SUFFIXES else "video"
+    rule = get_view_protocol(protocol) if isinstance(protocol, str) else protocol
+    rule = rule or default_view_protocol(kind)
+    if rule.kind != kind:
+        raise ValueError(f"{path}: is no {rule.kind}, and protocol {rule.name} looks at {rule.kind}s")
     listing = Listing(path.parent, "folders", ("",), [RecognitionItem(path, 0)], kind)
     data = RecognitionData(listing, listing.items, "all", held_back=False)
     views = RecognitionViews(
         data,
-        protocol or default_view_protocol(kind),
+        rule,
         image_size=image_size,
         mean=mean,
         std=std,

@@ -6,7 +6,7 @@ Where nothing is given, the weights that are known to serve a backbone well are 
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,10 @@ def _read_backbone(name: str, source: str) -> nn.Module:
     return load(folder)
 
 
+# Of a model that starts from given weights: what it reads and tells, and how it is regularised.
+OWN_SETTINGS = {"image_size", "num_frames", "num_classes", "drop_path", "head_dropout"}
+
+
 def start_model(name: str, weights: str, config: dict[str, Any]) -> nn.Module:
     """A model of that name and config with given weights, from which a training may start.
 
@@ -115,14 +119,16 @@ def start_model(name: str, weights: str, config: dict[str, Any]) -> nn.Module:
         weights = known.source
     with torch.device("meta"):
         wanted = asdict(create_model(name, **config).config)
-    sizes = ("image_size", "num_frames", "num_classes")
-    asked = {key: wanted[key] for key in sizes if key in wanted} | config  # the rest is as the weights say
-    system = system_of(name)
+    asked = {key: wanted[key] for key in OWN_SETTINGS & wanted.keys()} | config  # the rest is the weights'
     source: Any = weights
     if Path(weights).is_dir() or (not Path(weights).exists() and is_hub_id(weights)):
-        source = read_safetensors(model_folder(weights) / "model.safetensors")
+        folder = model_folder(weights)
+        source = read_safetensors(folder / "model.safetensors")
+        with suppress(ValueError):  # of a release: its sizes are read from its tensors
+            stated = read_about(folder)["config"]
+            asked = {key: value for key, value in stated.items() if key in wanted} | asked
     with saying_what_brings(name, known if known is not None and weights == known.source else None):
-        return import_checkpoint(system, source, **asked)
+        return import_checkpoint(system_of(name), source, **asked)
 
 
 def feature_settings(

@@ -1,4 +1,4 @@
-"""Scoring and sampling of tokens on a CPU in two calls, where steps on small tensors would cost more than work.
+"""Scoring and sampling of tokens on a CPU in two calls, since many steps on small tensors take long.
 
 `nn/token_sampling.py` is the definition.
 Shapes: R rows of U sequences, P rows in front of each that are no patches, M slots of patches, D width.

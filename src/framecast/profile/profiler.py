@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -39,8 +40,9 @@ def profile_subject(
 ) -> ModelProfile:
     """Profile a registered model or a trained run.
 
-    x: one input with a batch axis of 1, for example features of the user's data, None = random numbers of the
-    subject's shape; data: its name. Raises ValueError where the model cannot read the input.
+    x: a batch of real inputs, the first of which is counted and all of which are timed, over and over where
+    `settings.batch` asks for more; None = random numbers of the subject's shape. data: their name. Raises
+    ValueError where the model cannot read the input.
     """
     if x is not None:
         subject = replace(subject, shape=tuple(x.shape[1:]))
@@ -112,7 +114,7 @@ def _counts(subject: Subject, settings: Settings, x: Tensor | None) -> tuple[Cou
             except NotImplementedError:  # the model asks for values, which `meta` does not have
                 pass
         model = subject.build(settings.device)
-        one = subject.random_input(1, settings.device) if x is None else x.to(settings.device)
+        one = subject.random_input(1, settings.device) if x is None else x[:1].to(settings.device)
         return count(model, one, whole=True), count(model, one), "data"
     except (RuntimeError, IndexError, ValueError) as error:
         text = f"{subject.name} cannot read an input of {subject.input_text}: {first_line(error)}"
@@ -125,7 +127,8 @@ def _timing(subject: Subject, settings: Settings, x: Tensor | None, missing: dic
         if x is None:
             batch = subject.random_input(settings.batch, settings.device)
         else:
-            batch = x.to(settings.device).repeat(settings.batch, *[1] * (x.ndim - 1))
+            times = math.ceil(settings.batch / len(x))
+            batch = x.to(settings.device).repeat(times, *[1] * (x.ndim - 1))[: settings.batch]
         return _timed(model, batch, settings.seconds, missing)
     except RuntimeError as error:
         if any(words in str(error) for words in OUT_OF_MEMORY):
