@@ -24,8 +24,8 @@ HEAD_OF_MODELS = """# Models
 |---|---|---|---|""".splitlines()
 HEAD_OF_COUNTS = """## Parameters beside the published ones
 
-Exact numbers are those of the releases' models, round ones stand in papers and on their pages. The tests build and
-count every model of this page.
+Exact numbers are those of the releases' models, round ones stand in papers and on their pages. The tests
+build and count every model of this page.
 
 | name | ours | published | difference | |
 |---|---|---|---|---|""".splitlines()

@@ -89,7 +89,7 @@ def tables(data: dict[str, dict[str, list[dict[str, Any]]]], scaling: dict[str, 
     if scaling:
         rates = sorted({key.split("-", 2)[2] for key in scaling}, key=float)
         parts += [
-            "**Depth, width and learning rate**: CIFAR, 5 epochs, seed 0, top-1 (largest gradient norm)",
+            "**Depth, width and learning rate**: CIFAR, 3 epochs, one seed, top-1 (largest gradient norm)",
             "",
         ]
         parts += [
@@ -99,22 +99,18 @@ def tables(data: dict[str, dict[str, list[dict[str, Any]]]], scaling: dict[str, 
         for model in ("vit", "videomamba", "stablemamba"):
             for size in SIZES:
                 cells = [scaling.get(f"{model}-{size}-{rate}", {}) for rate in rates]
-                shown = [
-                    f"{c['top1']:.1f} ({c['grad_norm_max']:.1f})" if "top1" in c else c.get("ended", "")
-                    for c in cells
-                ]
+                shown = [f"{c['top1']:.1f} ({c['grad_norm_max']:.1f})" if c else "" for c in cells]
                 parts.append(f"| {NAMES[model]} | {size} | {' | '.join(shown)} |")
         parts.append("")
     return "\n".join(parts)
 
 
 def read_scaling(folder: Path) -> dict[str, Any]:
-    """Top-1 and the largest gradient norm of a run, or how it ended."""
+    """Top-1 and the largest gradient norm of a run."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     norms = [row["grad_norm"] for row in rows if row["kind"] == "train"]
     scores = [row["top1"] for row in rows if row["kind"] == "eval"]
-    ended = {} if (folder / "summary.json").is_file() else {"ended": "diverged"}
-    return {"grad_norm_max": max(norms), **(ended or {"top1": scores[-1]})}
+    return {"grad_norm_max": max(norms), "top1": scores[-1]}
 
 
 def plot(data: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
@@ -154,7 +150,7 @@ def main(runs: Path) -> None:
             if rows:
                 data.setdefault(name, {})[model] = rows
     scaling = {
-        p.parent.name: read_scaling(p.parent) for p in sorted((runs / "scaling").glob("*/metrics.jsonl"))
+        p.parent.name: read_scaling(p.parent) for p in sorted((runs / "scaling").glob("*/summary.json"))
     }
     environment = json.loads(next(runs.glob("cifar/*/*/environment.json")).read_text())
     environment = environment[-1] if isinstance(environment, list) else environment
