@@ -103,9 +103,7 @@ def find_sources(inputs: Sequence[str], timeline: Path | None, forecaster: Any) 
     tables = [Path(text) for text in inputs if Path(text).suffix in TIMELINE_SUFFIXES]
     others = [text for text in inputs if Path(text).suffix not in TIMELINE_SUFFIXES]
     if timeline is None and not inputs:
-        raise ValueError(
-            "nothing was given to look ahead from; pass a video, a feature file or --timeline CSV"
-        )
+        raise ValueError("nothing was seen so far; pass a video, a feature file or --timeline seen.csv")
     rate = forecaster.card.notes.get("frames_per_second")
     for path in [*([timeline] if timeline else []), *tables]:
         for seen in read_timelines(path, forecaster.card.classes, rate):

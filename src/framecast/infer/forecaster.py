@@ -33,7 +33,7 @@ class Forecaster:
     """An anticipation model, with what it needs to observe a video: its backbone, or a segmentation model.
 
     segmenter: a trained segmentation model of the same classes, for models that observe labels. sampling:
-    how futures are drawn; `samples` of a call goes before it.
+    how futures are drawn, None = as in the evaluation of the training; `samples` of a call goes before it.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class Forecaster:
         loaded = load(model, device) if isinstance(model, (str, Path)) else model.to(device).eval()
         self.model: Any = loaded
         self.card, self.device, self.weights = card_of(loaded), device, weights
-        self.segmenter, self.sampling = segmenter, sampling or Sampling()
+        self.segmenter = segmenter
+        self.sampling = sampling or Sampling(**self.card.notes.get("sampling", {}))
         self._backbone: nn.Module | None = None
         if self.card.task != "anticipation":
             name = getattr(loaded, "registered_name", type(loaded).__name__)

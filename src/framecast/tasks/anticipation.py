@@ -8,7 +8,7 @@ Shapes: B batch, D0 observed channels, K classes, T steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -113,7 +113,11 @@ class Anticipation:
             "sample_rate": data.sample_rate,
             "protocol": self.protocol.name,
             "source": f"trained on {data.layout} annotations of {len(data)} videos",
-            "notes": {"observe": data.observe, "frames_per_second": data.frames_per_second},
+            "notes": {
+                "observe": data.observe,
+                "frames_per_second": data.frames_per_second,
+                "sampling": asdict(self.sampling),
+            },
         }
 
 
