@@ -36,6 +36,7 @@ from framecast.nn import token_sampling
 
 BLOCKS = tuple(range(3, 12))
 SPEED_GOALS = {1: 1.7, 8: 1.83, 32: 2.0}  # times the unmodified model's speed
+SMALLEST_MARGIN = 1e-6  # relative gap of two scores; closer ones may change places by rounding
 LARGEST_ERROR = 2e-5  # of the logits against the release's equations, relative to the largest
 
 
@@ -58,6 +59,8 @@ class Imposed:
         self.profile, self.native = profile, adaptive_blocks.token_scores
         self.natural, self.spent = token_sampling.normalised_cdf, 0.0
 
+    margins = np.empty(0)  # (B,) smallest relative gap of the natural scores of each image, while asked for
+
     def __enter__(self) -> Imposed:
         self.put(self.scores, lambda ranked, *dead, **how: self.natural(self.profile(ranked), *dead, **how))
         return self
@@ -72,6 +75,10 @@ class Imposed:
     def scores(self, *arguments: Any) -> Tensor:
         scores = self.native(*arguments).numpy()
         start = time.process_time()
+        if len(scores) == len(self.margins):
+            ranked = np.sort(np.where(scores < 0, np.nan, scores), axis=1)
+            gaps = np.diff(ranked, axis=1) / ranked[:, 1:]
+            self.margins = np.fmin(self.margins, np.nanmin(gaps, axis=1))
         rows, slots = np.arange(len(scores))[:, None], scores.shape[1]
         order, profile = scores.argsort(axis=1), self.profile.array[:, -slots:]
         dead = (scores < 0).sum(axis=1, keepdims=True) if len(scores) > 1 else 0
@@ -161,14 +168,19 @@ def uniform_rows(model: Any, batch: int, rounds: int) -> list[dict[str, Any]]:
     with Imposed(profile) as imposed:
         with adaptive.record() as record:
             logits = adaptive(images)
+        imposed.margins = np.full(batch, np.inf)
         coupled = fc.adaptive(model, semantics="batch-coupled")(images)
-        # A token whose place lies between two sample points to the last digit may go either way, and with it
-        # an image's answer: of many images a few may differ.
-        theirs = dropping(images)
-        errors = [relative(*pair) for pair in zip(coupled, theirs, strict=True)]
-        error = float(np.quantile(errors, 0.8))
-        if not error < LARGEST_ERROR:
-            raise SystemExit(f"outputs differ by {error:.1e} at batch {batch}; timing would mean nothing")
+        errors = [relative(*pair) for pair in zip(coupled, dropping(images), strict=True)]
+        decided = [e for e, margin in zip(errors, imposed.margins, strict=True) if margin > SMALLEST_MARGIN]
+        if not max(decided, default=0.0) < LARGEST_ERROR:
+            raise SystemExit(
+                f"outputs differ by {max(decided):.1e} at batch {batch}; timing would mean nothing"
+            )
+        imposed.margins = np.empty(0)
+        if len(decided) < batch:
+            print(
+                f"batch {batch}: {batch - len(decided)} images with scores that rounding can swap not compared"
+            )
         alone = torch.cat([adaptive(image[None]) for image in images])
         slicing = Slicing(model, record.counts[0].tolist())
         runs = {
