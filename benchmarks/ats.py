@@ -178,9 +178,7 @@ def uniform_rows(model: Any, batch: int, rounds: int) -> list[dict[str, Any]]:
             )
         imposed.margins = np.empty(0)
         if len(decided) < batch:
-            print(
-                f"batch {batch}: {batch - len(decided)} images with scores that rounding can swap not compared"
-            )
+            print(f"batch {batch}: {batch - len(decided)} images not compared: rounding can swap two scores")
         alone = torch.cat([adaptive(image[None]) for image in images])
         slicing = Slicing(model, record.counts[0].tolist())
         runs = {
