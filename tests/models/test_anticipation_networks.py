@@ -183,6 +183,17 @@ def test_class_weights_count_in_the_loss() -> None:
     assert model.loss(answers, target, weight) > model.loss(answers, target)
 
 
+def test_a_length_below_0_learns_unless_it_is_rectified() -> None:
+    """The release rectifies while it trains: a head that starts below 0 stays there."""
+    for how, learns in (("raw", True), ("rectified", False)):
+        model = rnn(train_lengths=how).train()
+        torch.nn.init.constant_(model.head_lengths.bias, -9.0)
+        answers = model(torch.rand(2, CLASSES + 1, 3))
+        model.loss(answers, torch.ones(2, 3)).backward()
+        assert bool(model.head_lengths.weight.grad.any()) is learns
+        assert (model.eval()(torch.rand(2, CLASSES + 1, 3))[:, -2:] == 0).all()
+
+
 # --- convolutional network ---------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from framecast.data.anticipation import AnticipationData, at_frames, beginning, open_anticipation
 from framecast.data.synthetic import write_lookalike
 from framecast.models.anticipation_baselines import create_forecaster
-from framecast.tasks.anticipation import DenseAnticipationTask, ObservedShares
+from framecast.tasks.anticipation import DenseAnticipationTask, ObservedShares, balanced_weights
 from framecast.tasks.forecasting import Sampling, collect_futures, forecast_video
 from framecast.tasks.label_anticipation import LabelAnticipationTask
 
@@ -170,6 +171,57 @@ def test_settings_that_do_not_fit_are_refused(root: Path) -> None:
         DenseAnticipationTask(*data, model="ltcontext", model_config={})
     with pytest.raises(ValueError, match="reads labels"):
         LabelAnticipationTask(*sides(root, observe="features"), model="anticipation_rnn")
+
+
+@pytest.mark.parametrize("model", ["manta", *LABELS])
+def test_rare_classes_can_weigh_more(model: str, root: Path) -> None:
+    kind, config = (LabelAnticipationTask, LABELS) if model in LABELS else (DenseAnticipationTask, DENSE)
+    given: dict[str, Any] = {"model": model, "model_config": config[model]}
+    if model not in LABELS:
+        given |= {"sampling": FEW, "protocol": "anticipation/official-any"}
+    plain, weighed = kind(*sides(root), **given), kind(*sides(root), class_weight=0.5, **given)
+    network = plain.build_model().eval()
+    batch = plain.collate([plain.train_data[i] for i in range(4)])
+    losses = []
+    for task in (plain, weighed, plain):
+        torch.manual_seed(0)
+        losses.append(task.loss(network, batch)[0].item())
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_balanced_weights_are_1_on_average_and_0_for_what_does_not_occur() -> None:
+    counts = np.array([8, 2, 0])
+    weight = balanced_weights(counts, 0.5).numpy()
+    assert weight[1] == pytest.approx(2 * weight[0])
+    assert weight @ counts == pytest.approx(counts.sum())
+    assert weight[2] == 0
+
+
+def test_noise_levels_can_be_drawn_where_futures_are_decided(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[torch.Tensor] = []
+
+    def loss(denoiser: Any, x0: Any, *_: Any, time: torch.Tensor, **__: Any) -> Any:
+        drawn.append(time)
+        return SimpleNamespace(per_video=x0.sum((1, 2)))
+
+    monkeypatch.setattr("framecast.tasks.anticipation.denoising_loss", loss)
+    for bias in (0.0, 3.0):
+        task = DenseAnticipationTask(
+            *sides(root),
+            model="manta",
+            model_config=DENSE["manta"] | {"diffusion_steps": 1000},
+            noise_bias=bias,
+            sampling=FEW,
+            protocol="anticipation/official-any",
+        )
+        batch = task.collate([task.train_data[i % len(task.train_data)] for i in range(2000)])
+        task.loss(task.build_model(), batch)
+    uniform, late = ((times >= 800).float().mean().item() for times in drawn)
+    assert uniform == pytest.approx(0.2, abs=0.05)
+    assert late == pytest.approx(1 - 0.8**4, abs=0.05)
+    assert drawn[1].max() <= 999
 
 
 def test_futures_of_a_baseline_are_scored_the_same_way(root: Path) -> None:

@@ -70,9 +70,12 @@ class AnticipationCNN(nn.Module):
     def smoothed(self, answer: Tensor) -> Tensor:  # (B, K, R) -> (B, K, R)
         return answer @ self.smoother
 
-    def loss(self, answer: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error to the one-hot rows (B, K, R) that follow."""
-        return F.mse_loss(answer, target)
+    def loss(self, answer: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
+        """Mean squared error to the one-hot rows (B, K, R) that follow, weighed by their classes (K,)."""
+        if class_weight is None:
+            return F.mse_loss(answer, target)
+        weight = class_weight @ target  # (B, R)
+        return ((answer - target).square() * weight[:, None]).mean()
 
     def examples(
         self, labels: np.ndarray, observed: Sequence[float] = OBSERVED

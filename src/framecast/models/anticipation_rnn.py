@@ -49,6 +49,8 @@ class AnticipationRNNConfig:
     padding: Literal["none", "release"] = "none"
     too_long: Literal["last", "first"] = "last"
     next_length: Literal["full", "partial"] = "full"
+    train_lengths: Literal["raw", "rectified"] = "raw"  # rectified (release), one below 0 learns no more
+    dropout: float = 0.0  # before the heads
 
 
 class ResetFirstGRU(nn.Module):
@@ -113,14 +115,28 @@ class AnticipationRNN(nn.Module):
         sizes = [c.width, *[c.state] * c.num_layers]
         self.layers = nn.ModuleList(ResetFirstGRU(a, b) for a, b in pairwise(sizes))
         self.fc_out = nn.Linear(c.state, c.width)
+        self.drop = nn.Dropout(c.dropout)
         self.head_label = nn.Linear(c.width, c.num_classes)
         self.head_lengths = nn.Linear(c.width, 2)
         for layer in (self.fc_in, self.fc_out, self.head_label, self.head_lengths):
             nn.init.normal_(layer.weight, std=0.1)
             nn.init.constant_(layer.bias, 0.1)
 
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """mask: (B, N), True = a segment; segments come first. Leave it out when all are."""
+    def forward(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        *,
+        cuts: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """mask: (B, N), True = a segment; segments come first. Leave it out when all are.
+
+        With cuts and lengths of what is cut, the answers of `forward_cuts` (M, L, K + 2).
+        """
+        if cuts is not None:
+            assert lengths is not None
+            return self.forward_cuts(tokens, cuts, lengths)
         if mask is not None:
             tokens = tokens * mask[:, None]
         if self.config.padding == "release":
@@ -136,8 +152,11 @@ class AnticipationRNN(nn.Module):
         return self.answer(last if back is None else last[back])
 
     def answer(self, state: Tensor) -> Tensor:  # (..., H) -> (..., K + 2)
-        x = F.relu(self.fc_out(state))
-        return torch.cat([self.head_label(x), F.relu(self.head_lengths(x))], dim=-1)
+        x = self.drop(F.relu(self.fc_out(state)))
+        lengths = self.head_lengths(x)
+        if not self.training or self.config.train_lengths == "rectified":
+            lengths = F.relu(lengths)
+        return torch.cat([self.head_label(x), lengths], dim=-1)
 
     def forward_cuts(self, tokens: Tensor, cuts: Tensor, lengths: Tensor) -> Tensor:
         """Answers (M, L, K + 2) at M cuts, for L lengths of the segment that is running there.

@@ -73,6 +73,7 @@ def denoising_loss(
     noise: Tensor | None = None,
     self_conditioned: bool | None = None,
     padded_mean: bool = True,
+    frame_weight: Tensor | None = None,
     diffusion: Diffusion | None = None,
     generator: torch.Generator | None = None,
 ) -> DenoisingLoss:
@@ -81,6 +82,7 @@ def denoising_loss(
     x0: one-hot classes (B, C, T); observed: (B, D0, T), zero beyond the past; mask: (B, T). time (B,), noise
     (B, C, T) and the coin of self-conditioning, one for the whole batch, are drawn where not given.
     padded_mean: the mean over frames counts the padded ones, as in the release; False counts valid ones.
+    frame_weight: (B, T) of the error of every frame; None = 1.
     diffusion: the denoiser's own, where it is wrapped for several processes.
     """
     diffusion = diffusion or denoiser.diffusion
@@ -98,7 +100,8 @@ def denoising_loss(
             first = denoiser(noisy, time, observed, None, mask)[-1]
             self_cond = diffusion.clean(noisy, first, time)
     outputs = denoiser(noisy, time, observed, self_cond, mask)
-    error = (outputs - (x0 if diffusion.objective == "x0" else noise)).square() * mask[:, None]
+    counts = mask if frame_weight is None else mask * frame_weight
+    error = (outputs - (x0 if diffusion.objective == "x0" else noise)).square() * counts[:, None]
     frames = mask.shape[1] if padded_mean else mask.sum(1).clamp(min=1)
     return DenoisingLoss(error.sum((0, 2, 3)) / (frames * x0.shape[1]), outputs, noisy)
 

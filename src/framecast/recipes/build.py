@@ -183,11 +183,14 @@ def anticipation_task(recipe: AnticipationRecipe) -> DenseAnticipationTask | Lab
         "model_config": recipe.model.config,
         "protocol": recipe.protocol,
         "sampling": Sampling(**recipe.sampling.model_dump()),
+        "class_weight": recipe.loss.class_weight,
     }
     if "labels" in find("model", recipe.model.name).tags:
-        return LabelAnticipationTask(train_data, eval_data, class_weight=recipe.loss.class_weight, **given)
+        return LabelAnticipationTask(train_data, eval_data, **given)
     shares = ObservedShares(**recipe.observed.model_dump())
-    return DenseAnticipationTask(train_data, eval_data, shares=shares, **given)
+    return DenseAnticipationTask(
+        train_data, eval_data, shares=shares, noise_bias=recipe.loss.noise_bias, **given
+    )
 
 
 def anticipation_sides(

@@ -60,6 +60,16 @@ class PartlyObserved:
         return vars(beginning(self.data, video, share, self.shares.predicted))
 
 
+def balanced_weights(counts: np.ndarray, exponent: float) -> Tensor:
+    """(K,) weight of every class in a loss: its share of counts (K,) to the power -exponent, 1 on average.
+
+    Scores are means over classes, in which rare ones count like others. What does not occur weighs 0.
+    """
+    share = counts / counts.sum()
+    weight = np.where(share > 0, np.maximum(share, 1e-12) ** -exponent, 0.0)
+    return torch.from_numpy(weight / (weight * share).sum()).float()
+
+
 class Anticipation:
     """What every anticipation task shares: its data, its model, and how futures are scored."""
 
@@ -122,7 +132,13 @@ class Anticipation:
 
 
 class DenseAnticipationTask(Anticipation):
-    """Trains GTDA, MANTA or a deterministic model on one side of a data set and scores it on the other."""
+    """Trains GTDA, MANTA or a deterministic model on one side of a data set and scores it on the other.
+
+    class_weight: a diffusion model's error on a frame weighs with the share of its class among all training
+    frames to the power -class_weight, 1 on average; 0 = all alike, as in the releases.
+    noise_bias: times t of T are drawn with density (t / T) ** noise_bias; 0 = uniform, as in the releases.
+    Long segments are plain to see under little noise: what follows is decided where noise is strongest.
+    """
 
     def __init__(
         self,
@@ -132,6 +148,8 @@ class DenseAnticipationTask(Anticipation):
         model: str,
         model_config: dict[str, Any] | None = None,
         shares: ObservedShares | None = None,
+        class_weight: float = 0.0,
+        noise_bias: float = 0.0,
         protocol: str = "anticipation/official-25",
         sampling: Sampling | None = None,
     ) -> None:
@@ -150,6 +168,17 @@ class DenseAnticipationTask(Anticipation):
         with torch.device("meta"):
             built = create_model(model, **self.model_config)
         self.diffusion: Diffusion | None = getattr(built, "diffusion", None)
+        self.noise_bias = noise_bias
+        self.class_weight = None
+        if class_weight:
+            if self.diffusion is None:
+                raise ValueError(f"{model} is not a diffusion model; loss.class_weight does not apply to it")
+            classes = len(train_data.classes)
+            counts = [
+                np.bincount(y[y >= 0], minlength=classes)
+                for y in map(train_data.annotation, range(len(train_data)))
+            ]
+            self.class_weight = balanced_weights(np.sum(counts, axis=0), class_weight)
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """observed (B, D0, T), labels (B, T) with -100 on padding, mask and past (B, T)."""
@@ -178,5 +207,12 @@ class DenseAnticipationTask(Anticipation):
             return staged_cross_entropy(scores, labels, [mask] * len(scores), ignore_index=IGNORED), {}
         classes = F.one_hot(labels.clamp(min=0), len(self.source.classes))
         x0 = (classes.mT * (labels >= 0)[:, None]).float()
-        found = denoising_loss(cast(Any, model), x0, observed, mask, diffusion=self.diffusion)
+        weight = None
+        if self.class_weight is not None:
+            weight = self.class_weight.to(labels.device)[labels.clamp(min=0)]
+        level = torch.rand(len(x0), device=x0.device) ** (1 / (1 + self.noise_bias))
+        time = (self.diffusion.steps * level).long().clamp(max=self.diffusion.steps - 1)
+        found = denoising_loss(
+            cast(Any, model), x0, observed, mask, time=time, frame_weight=weight, diffusion=self.diffusion
+        )
         return found.per_video.mean(), {}

@@ -2,7 +2,7 @@
 
 Every video is cut in many places; the recurrent network learns the next segment from the segments before, the
 convolutional one the rows of half a video from the rows of what was seen.
-Shapes: B examples, K classes, N tokens, R rows.
+Shapes: B examples, K classes, N tokens, M cuts, L lengths of what is cut, R rows.
 """
 
 from __future__ import annotations
@@ -13,34 +13,35 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from framecast.data.anticipation import AnticipationData
 from framecast.models.anticipation_rnn import AnticipationRNN
 from framecast.registry import create_model
-from framecast.tasks.anticipation import Anticipation
+from framecast.tasks.anticipation import Anticipation, balanced_weights
 from framecast.tasks.forecasting import Sampling
-
-Arrays = tuple[np.ndarray, ...]
 
 
 class Examples:
-    """Examples in memory; `[i]` gives the i-th row of every array."""
+    """Examples in memory."""
 
-    def __init__(self, arrays: Arrays) -> None:
-        self.arrays = arrays
+    def __init__(self, examples: Sequence[Any]) -> None:
+        self.examples = examples
 
     def __len__(self) -> int:
-        return len(self.arrays[0])
+        return len(self.examples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"arrays": tuple(array[index] for array in self.arrays)}
+        return {"example": self.examples[index]}
 
 
 class LabelAnticipationTask(Anticipation):
     """Trains a network of 2018 on the label sequences of one side of a data set, scored on the other.
 
-    class_weight: a class that is the next one in a share p of the examples weighs p ** -class_weight in the
-    recurrent network's loss, 1 on average; 0 = all alike, as in the release. Scores are means over classes.
+    An example of the convolutional network is a video and the share of it that is observed; one of the
+    recurrent network is a video with all its cuts, before which its segments are read once (`forward_cuts`).
+    class_weight: a class that a share p of the answers asks for weighs p ** -class_weight in the loss,
+    1 on average; 0 = all alike, as in the release. Scores are means over classes.
     """
 
     def __init__(
@@ -67,43 +68,55 @@ class LabelAnticipationTask(Anticipation):
             sampling=sampling or Sampling(samples=1),
         )
         with torch.device("meta"):
-            built = create_model(model, **self.model_config)
-        annotations = [train_data.annotation(i) for i in range(len(train_data))]
-        self.train_data = Examples(examples_of(built, annotations))
+            built: Any = create_model(model, **self.model_config)
         self.recurrent = isinstance(built, AnticipationRNN)
+        if self.recurrent and built.config.padding == "release":
+            raise ValueError("padding=release is for weights of the release; train with padding=none")
+        videos = [built.examples(train_data.annotation(i)) for i in range(len(train_data))]
+        if self.recurrent:
+            examples = [cut for cut in videos if cut.cuts.any()]
+        else:
+            examples = [pair for pairs in videos for pair in zip(*pairs, strict=True)]
+        if not examples:
+            raise ValueError("no training video has a second segment; there is nothing to anticipate")
+        self.train_data = Examples(examples)
         self.class_weight = None
-        if self.recurrent and class_weight:
-            following = self.train_data.arrays[2][:, 0].astype(np.int64)
-            share = np.bincount(following, minlength=len(train_data.classes)) / len(following)
-            weight = np.where(share > 0, np.maximum(share, 1e-12) ** -class_weight, 0.0)
-            self.class_weight = torch.from_numpy(weight / (weight * share).sum()).float()
+        if class_weight:
+            self.class_weight = balanced_weights(self.asked_for(examples), class_weight)
+
+    def asked_for(self, examples: Sequence[Any]) -> np.ndarray:
+        """(K,) how often answers are each class: the next segment at a cut, or a row of what follows."""
+        if not self.recurrent:
+            return np.sum([following.sum(1) for _, following in examples], axis=0)
+        following = np.concatenate([cut.target[:, 0, 0] for cut in examples]).astype(np.int64)
+        return np.bincount(following, minlength=len(self.source.classes))
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Arrays of the examples, stacked; tokens are cut to the longest sequence of the batch."""
-        arrays = [
-            torch.from_numpy(np.stack(rows)) for rows in zip(*(s["arrays"] for s in samples), strict=True)
-        ]
-        if self.recurrent:
-            arrays[0] = arrays[0][..., : int(arrays[1].max())]
-        return {"arrays": arrays}
+        """rows, target (B, K, R); or tokens (B, K + 1, N), cuts (B, N), lengths (M, L), target (M, L, 3)."""
+        examples = [sample["example"] for sample in samples]
+        if not self.recurrent:
+            return {
+                "rows": stacked([seen for seen, _ in examples]),
+                "target": stacked([y for _, y in examples]),
+            }
+        tokens = pad_sequence([torch.from_numpy(cut.tokens.T) for cut in examples], batch_first=True).mT
+        cuts = pad_sequence([torch.from_numpy(cut.cuts) for cut in examples], batch_first=True)
+        lengths, target = (
+            torch.from_numpy(np.concatenate(parts))
+            for parts in zip(*((cut.lengths, cut.target) for cut in examples), strict=True)
+        )
+        return {"tokens": tokens, "cuts": cuts, "lengths": lengths, "target": target}
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """Mean over the examples of the batch."""
-        plain = cast(Any, getattr(model, "module", model))
-        if not self.recurrent:
-            rows, following = batch["arrays"]
-            return plain.loss(model(rows), following), {}
-        tokens, count, target = batch["arrays"]
-        mask = torch.arange(tokens.shape[2], device=tokens.device) < count[:, None]
-        weight = None if self.class_weight is None else self.class_weight.to(tokens.device)
-        return plain.loss(model(tokens, mask), target, weight), {}
+        """Mean over the answers of the batch."""
+        plain, target = cast(Any, getattr(model, "module", model)), batch["target"]
+        weight = None if self.class_weight is None else self.class_weight.to(target.device)
+        if self.recurrent:
+            answers = model(batch["tokens"], cuts=batch["cuts"], lengths=batch["lengths"])
+        else:
+            answers = model(batch["rows"])
+        return plain.loss(answers, target, weight), {}
 
 
-def examples_of(model: Any, annotations: Sequence[np.ndarray]) -> Arrays:
-    """All examples of all videos: tokens (B, K + 1, N), how many, targets; or rows and rows that follow."""
-    parts = [model.examples(labels) for labels in annotations]
-    if isinstance(model, AnticipationRNN):
-        parts = [cut.sequences(model.config.max_tokens) for cut in parts if cut.cuts.any()]
-    if not parts:
-        raise ValueError("no training video has a second segment; there is nothing to anticipate")
-    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+def stacked(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))

@@ -43,9 +43,10 @@ class SamplingSettings(Settings):
 
 
 class AnticipationLossSettings(Settings):
-    """Weights of the classes in the loss of the recurrent network, see `tasks.label_anticipation`."""
+    """Weights of classes and noise levels, see `DenseAnticipationTask` and `LabelAnticipationTask`."""
 
     class_weight: float = Field(0.0, ge=0, le=1)
+    noise_bias: float = Field(0.0, ge=0)
 
 
 class AnticipationRecipe(Recipe):
