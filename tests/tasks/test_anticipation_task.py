@@ -15,7 +15,7 @@ from framecast.data.anticipation import AnticipationData, at_frames, beginning, 
 from framecast.data.synthetic import write_lookalike
 from framecast.models.anticipation_baselines import create_forecaster
 from framecast.tasks.anticipation import DenseAnticipationTask, ObservedShares, balanced_weights
-from framecast.tasks.forecasting import Sampling, collect_futures, forecast_video
+from framecast.tasks.forecasting import Sampling, collect_futures, coupled_draws, forecast_video
 from framecast.tasks.label_anticipation import LabelAnticipationTask
 
 DENSE: dict[str, dict[str, Any]] = {
@@ -222,6 +222,32 @@ def test_noise_levels_can_be_drawn_where_futures_are_decided(
     assert uniform == pytest.approx(0.2, abs=0.05)
     assert late == pytest.approx(1 - 0.8**4, abs=0.05)
     assert drawn[1].max() <= 999
+
+
+def test_coupled_draws_have_the_chances_of_every_step_and_do_not_flicker() -> None:
+    chances = torch.tensor([[0.7, 0.5, 0.1], [0.2, 0.3, 0.6], [0.1, 0.2, 0.3]])
+    drawn = coupled_draws(chances.log(), Sampling(samples=20000, draw="coupled"), seed=0)
+    share = (drawn.labels[:, None] == np.arange(3)[:, None]).mean(0)
+    np.testing.assert_allclose(share, chances, atol=0.02)
+    np.testing.assert_allclose(drawn.probabilities, chances, atol=1e-6)
+    still = coupled_draws(chances[:, [0]].repeat(1, 9).log(), Sampling(draw="coupled"), seed=1)
+    assert (still.labels == still.labels[:, :1]).all()  # the same chances at every step: one class throughout
+    cold = coupled_draws(chances.log(), Sampling(draw="coupled", temperature=0.0), seed=0)
+    assert (cold.labels == chances.argmax(0).numpy()).all()
+
+
+@pytest.mark.parametrize("model", DENSE)
+def test_every_dense_model_can_draw_coupled(model: str, root: Path) -> None:
+    task = make_task(root, model)
+    network = task.build_model().eval()
+    sampling = Sampling(samples=7, steps=2, draw="coupled", temperature=2.0)
+    labels, chances = forecast_video(network, task.eval_data, 0, 0.2, 0.5, sampling)
+    assert labels.shape[0] == 7
+    assert len(np.unique(labels, axis=0)) > 1
+    assert chances is not None
+    np.testing.assert_allclose(chances.sum(0), 1, rtol=1e-5)
+    again, _ = forecast_video(network, task.eval_data, 0, 0.2, 0.5, sampling)
+    np.testing.assert_array_equal(labels, again)
 
 
 def test_futures_of_a_baseline_are_scored_the_same_way(root: Path) -> None:

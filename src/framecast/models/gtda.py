@@ -32,6 +32,7 @@ from framecast.models.label_diffusion import (
     read_schedule,
     switch_off_dropout,
 )
+from framecast.models.observed_past import Beyond, beyond_past, observed_channels
 from framecast.nn.diffusion import Diffusion, Modulation, Objective, Schedule, TimeEmbedding
 from framecast.nn.sequence import Pointwise, masked
 from framecast.official import OfficialLayout
@@ -46,6 +47,7 @@ class StageConfig:
 
     num_classes: int = 48
     feature_dim: int = 2048  # of what is observed; num_classes where labels are
+    beyond: Beyond = "zeros"  # what is told of the steps beyond the past; "held" = what was last, and clocks
     num_stages: int = 5
     num_layers: int = 9  # per stage; layer i is dilated by 2 ** i
     width: int = 64
@@ -155,10 +157,9 @@ class Stages(nn.Module):
         super().__init__()
         self.shifted, self.use_features = c.shifted_stage_masks, c.use_features
         self.channel_drop = nn.Dropout1d(c.channel_dropout)
-        self.stage1 = Stage(c, scores=0, observed=c.feature_dim, labels=labels, timed=timed)
-        again = (
-            {"observed": c.feature_dim, "labels": labels} if c.use_features else {"observed": 0, "labels": 0}
-        )
+        told = observed_channels(c.feature_dim, c.beyond)
+        self.stage1 = Stage(c, scores=0, observed=told, labels=labels, timed=timed)
+        again = {"observed": told, "labels": labels} if c.use_features else {"observed": 0, "labels": 0}
         self.stages = nn.ModuleList(
             Stage(c, scores=c.num_classes, timed=timed, **again) for _ in range(c.num_stages - 1)
         )
@@ -215,10 +216,12 @@ class GTDA(Stages, LabelDenoiser):
         mask: (B, T), None = all valid; stage_masks: (B, T) for each stage where they differ."""
         self_cond = torch.zeros_like(noisy) if self_cond is None else self_cond
         labels = [self.channel_drop(noisy).mT, self_cond.mT]
+        observed = beyond_past(observed, mask, self.config.beyond)
         masks = stage_masks or [mask] * self.config.num_stages
         return torch.stack([s.mT for s, _ in self.refined(labels, observed, time, masks)])
 
     def prepared(self, observed: Tensor, mask: Tensor | None, times: Sequence[int]) -> Prepared:
+        observed = beyond_past(observed, mask, self.config.beyond)
         return PreparedGTDA(self, observed, mask, torch.tensor(times, device=observed.device))
 
 
@@ -279,7 +282,8 @@ class GTDADeterministic(Stages):
         self, observed: Tensor, mask: Tensor | None = None, past: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Scores (B, T, C) and features (B, T, F), stage by stage."""
-        return self.refined([], self.channel_drop(observed), None, self.stage_masks(mask, past))
+        seen = beyond_past(self.channel_drop(observed), mask, self.config.beyond)
+        return self.refined([], seen, None, self.stage_masks(mask, past))
 
     def stage_masks(self, mask: Tensor | None, past: Tensor | None) -> list[Tensor | None]:
         """Of each stage by its place, as the loss counts its frames."""

@@ -31,6 +31,7 @@ from framecast.models.label_diffusion import (
     read_schedule,
     switch_off_dropout,
 )
+from framecast.models.observed_past import Beyond, beyond_past, observed_channels
 from framecast.nn.diffusion import Diffusion, Modulation, Objective, Schedule, TimeEmbedding
 from framecast.nn.mamba import MambaMixer
 from framecast.nn.sequence import Pointwise, masked
@@ -44,6 +45,7 @@ from framecast.registry import checked_overrides, register_model
 class MANTAConfig:
     num_classes: int = 48
     feature_dim: int = 2048  # of what is observed; num_classes where labels are
+    beyond: Beyond = "zeros"  # what is told of the steps beyond the past; "held" = what was last, and clocks
     num_layers: int = 15
     width: int = 64
     expand: int = 2
@@ -97,9 +99,8 @@ class MANTA(LabelDenoiser):
         self.diffusion = Diffusion(c.schedule, c.diffusion_steps, c.objective, c.self_condition)
         self.padding_is_inert = c.mask_inside
         self.channel_drop = nn.Dropout1d(c.channel_dropout)
-        self.proj_in = InputProjection(
-            c.width, before=c.num_classes, observed=c.feature_dim, after=c.num_classes
-        )
+        told = observed_channels(c.feature_dim, c.beyond)
+        self.proj_in = InputProjection(c.width, before=c.num_classes, observed=told, after=c.num_classes)
         self.time = TimeEmbedding(c.width)
         self.layers = nn.ModuleList(MANTALayer(c) for _ in range(c.num_layers))
         self.proj_out = Pointwise(c.width, c.num_classes)
@@ -122,6 +123,7 @@ class MANTA(LabelDenoiser):
         mask: (B, T), None = all valid."""
         self_cond = torch.zeros_like(noisy) if self_cond is None else self_cond
         labels = torch.cat([self.channel_drop(noisy), self_cond], dim=1).mT
+        observed = beyond_past(observed, mask, self.config.beyond)
         x = masked(self.proj_in.context(observed) + self.proj_in.of_labels(labels), mask)
         embedded = self.time(time)
         for layer in self.layers:
@@ -129,6 +131,7 @@ class MANTA(LabelDenoiser):
         return masked(self.proj_out(x), mask).mT[None]
 
     def prepared(self, observed: Tensor, mask: Tensor | None, times: Sequence[int]) -> Prepared:
+        observed = beyond_past(observed, mask, self.config.beyond)
         return PreparedMANTA(self, observed, mask, torch.tensor(times, device=observed.device))
 
 
