@@ -40,6 +40,49 @@ class Labels:
         return [(self.classes[i], float(self.probabilities[i])) for i in best]
 
 
+@dataclass(frozen=True)
+class KeptTokens:
+    """Which patches of an image or a clip an adaptive model keeps, stage after stage.
+
+    P places in time: the frames, or fewer where several frames make one patch; an image has one.
+    """
+
+    frames: np.ndarray  # (F, H, W, 3) uint8, what the model saw; F is a multiple of P
+    left: np.ndarray  # (stages, P, rows, columns) bool, the patches that are left after each stage
+    blocks: tuple[int, ...]  # (stages,) the block of each stage, 0-based
+    macs_share: float  # multiply-adds of the blocks, as a share of those with all tokens
+    view: str = ""  # which part of the input was seen, where the model looked at several
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 4 or self.frames.dtype != np.uint8 or self.frames.shape[3] != 3:
+            raise ValueError(f"frames are {self.frames.dtype} of shape {self.frames.shape}, not (F, H, W, 3)")
+        if self.left.ndim != 4 or self.left.dtype != bool or 0 in self.left.shape:
+            raise ValueError(
+                f"what is left is {self.left.dtype} of shape {self.left.shape}; it must be bool of shape "
+                "(stages, places in time, rows, columns)"
+            )
+        if len(self.blocks) != len(self.left) or len(self.frames) % self.left.shape[1]:
+            raise ValueError(
+                f"{len(self.blocks)} blocks and {len(self.frames)} frames do not belong to what is left, "
+                f"{len(self.left)} stages and {self.left.shape[1]} places in time"
+            )
+
+    @property
+    def num_patches(self) -> int:
+        """Of the whole input."""
+        return self.left[0].size
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """(stages,) patches that are left after each stage."""
+        return tuple(int(stage.sum()) for stage in self.left)
+
+    @property
+    def lasting(self) -> np.ndarray:
+        """(P, rows, columns) how many stages every patch outlives, from 0 to all of them."""
+        return self.left.sum(0)
+
+
 OF_ONE_FILE = {"weights_source", "video_hash"}  # provenance that may differ between tracks of one model
 
 

@@ -28,7 +28,8 @@ from framecast.cli.output import (
 from framecast.cli.results import Result, write_results
 from framecast.structures import FeatureTrack, Segments
 
-AHEAD_ONLY = ("anticipate", "samples", "timeline", "segmenter", "seed")
+AHEAD_ONLY = ("anticipate", "samples", "timeline", "segmenter", "seed", "expected_length")
+BASELINE_ONLY = ("data", "split")
 LABEL_FREE_ONLY = ("segments", "min_segment", "backbone", "size", "step", "feature_dim")
 
 
@@ -55,6 +56,9 @@ def predict(
     protocol: Annotated[
         str | None, typer.Option(help="Recognition: how to look, e.g. kinetics/3x4 for 12 views.")
     ] = None,
+    show_tokens: Annotated[
+        bool, typer.Option("--show-tokens", help="Recognition: draw which patches an adaptive model keeps.")
+    ] = False,
     anticipate: Annotated[
         str | None, typer.Option(help="Anticipation: how far to look ahead, e.g. 60s or 2m.")
     ] = None,
@@ -66,6 +70,18 @@ def predict(
         str | None, typer.Option(help="Anticipation: trained model that labels what is seen in a video.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Anticipation: of the random futures.", min=0)] = 0,
+    expected_length: Annotated[
+        str | None,
+        typer.Option(help="Anticipation: how long the whole video may be; without it, to the horizon."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Anticipation without a model: repeat_last, nearest_neighbour, ngram, grammar, …"),
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Labels that the baseline learns from.")] = None,
+    split: Annotated[
+        int | None, typer.Option(help="Baseline: learn from this split's training side alone.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
     pages: Annotated[bool, typer.Option(help="Draw pictures and write HTML pages.")] = True,
     device: Device = "auto",
@@ -75,37 +91,43 @@ def predict(
 
     framecast predict cooking.mp4 --model runs/kitchen
     framecast predict clip.mp4 --model runs/gestures
-    framecast predict --timeline seen.csv --model runs/anticipation --anticipate 60s
+    framecast predict photo.jpg --model runs/adaptive --show-tokens
+    framecast predict --timeline seen.csv --model breakfast_futures --anticipate 60s
     framecast predict "holiday/*.mp4" --unsupervised
     """
-    if (model is None) == (not unsupervised):
+    if (model is not None) + unsupervised + (baseline is not None) != 1:
         raise ValueError(
-            "pass either --model RUN for a trained model or --unsupervised for label-free segments"
+            "pass either --model RUN for a trained model, --baseline NAME for a simple forecast of what comes "
+            "next, or --unsupervised for label-free segments"
         )
-    if model is not None:
+    if baseline is None:
+        refuse_options(context, BASELINE_ONLY, "--baseline NAME, which learns from the labels of a folder")
+    if not unsupervised:
         refuse_options(context, LABEL_FREE_ONLY, "label-free segments; a model knows how features are made")
     check_out(out)
     where = pick_device(device)
     inputs = inputs or []
     command = shlex.join(["framecast", "predict", *inputs, *given_options(context)])
     task = classification.task_of(model) if model is not None else ""
-    if task == "anticipation":
+    if show_tokens and task != "recognition":
+        raise ValueError("--show-tokens is for recognition models that fc.adaptive(model) has made adaptive")
+    if task == "anticipation" or baseline is not None:
         if anticipate is None:
-            raise ValueError("this model looks ahead; say how far, for example --anticipate 60s")
+            what = "this model" if baseline is None else f"the baseline {baseline}"
+            raise ValueError(f"{what} looks ahead; say how far, for example --anticipate 60s")
+        whole = None
+        if expected_length is not None:
+            whole = anticipation.parse_horizon(expected_length, "--expected-length")
+        ahead = anticipation.Ahead(anticipation.parse_horizon(anticipate), samples, seed, whole)
+        if baseline is None:
+            forecaster, facts = anticipation.trained_forecaster(str(model), segmenter, weights, where)
+        else:
+            forecaster, facts = anticipation.baseline_forecaster(
+                baseline, data, split, segmenter, weights, where
+            )
+        facts = {"command": command} | facts
         anticipation.predict_futures(
-            inputs,
-            timeline,
-            str(model),
-            segmenter,
-            weights,
-            anticipation.parse_horizon(anticipate),
-            samples,
-            seed,
-            out,
-            where,
-            command,
-            pages=pages,
-            as_json=as_json,
+            inputs, timeline, forecaster, ahead, out, facts, pages=pages, as_json=as_json
         )
         return
     refuse_options(context, AHEAD_ONLY, "looking ahead; train a model with `framecast train anticipation`")
@@ -115,7 +137,10 @@ def predict(
         if weights is not None:
             raise ValueError("--weights is for models on features; a recognition model has its own weights")
         classification.predict_labels(
-            inputs, model, protocol, out, where, command, pages=pages, as_json=as_json
+            *(inputs, model, protocol, out, where, command),
+            show_tokens=show_tokens,
+            pages=pages,
+            as_json=as_json,
         )
         return
     if protocol is not None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from framecast.checkpoints import card_of, load
 from framecast.data.recognition_samples import load_views
+from framecast.infer.kept_tokens import check_adaptive, kept_tokens
 from framecast.metrics.view_protocols import get_view_protocol
-from framecast.structures import Labels
+from framecast.structures import KeptTokens, Labels
 from framecast.tasks.recognition import predict_views
 
 
@@ -47,8 +48,23 @@ class Classifier:
 
     def __call__(self, source: str | os.PathLike[str]) -> Labels:
         """Class probabilities of an image or a video file, whichever the model was trained on."""
+        return self._labels(source, self.views(source))
+
+    def with_tokens(self, source: str | os.PathLike[str]) -> tuple[Labels, KeptTokens]:
+        """The same, and which patches were kept; of several views those of the one in the middle.
+
+        ValueError where the model keeps all of its tokens.
+        """
+        model, views = check_adaptive(self.model), self.views(source)
+        with model.record() as record:
+            labels = self._labels(source, views)
+        clips, crops = self.protocol.clips, self.protocol.crops
+        return labels, kept_tokens(model, record, views, clips // 2 * crops + crops // 2)
+
+    def views(self, source: str | os.PathLike[str]) -> Tensor:
+        """(V, 3, H, W) or (V, 3, T, H, W), normalised: what the model is given of a file."""
         config = self.model.config
-        views = load_views(
+        return load_views(
             Path(source),
             self.protocol,
             image_size=config.image_size,
@@ -57,5 +73,6 @@ class Classifier:
             num_frames=self.card.frames,
             channels=self.card.channels,  # ty: ignore[invalid-argument-type]
         )
-        probabilities = predict_views(self.model, views, self.protocol)
-        return Labels(probabilities, self.card.classes, str(source))
+
+    def _labels(self, source: str | os.PathLike[str], views: Tensor) -> Labels:
+        return Labels(predict_views(self.model, views, self.protocol), self.card.classes, str(source))

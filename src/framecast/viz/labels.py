@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from framecast.structures import Labels
+from framecast.structures import KeptTokens, Labels
 from framecast.viz.markup import Markup, element, join, page
 from framecast.viz.palette import class_colors, is_background
 from framecast.viz.report import chip_list, count, facts_card, header
 from framecast.viz.table import class_mark, level, picture
+from framecast.viz.tokens_page import kept_section
 from framecast.writing import write_file
 
 SHOWN = 5  # classes per image or clip
@@ -25,6 +26,8 @@ class LabelsEntry:
     labels: Labels
     thumbnail: np.ndarray | None = None  # (H, W, 3) uint8
     truth: str | None = None  # the right class where it is known
+    kept: KeptTokens | None = None  # which patches the model kept
+    drawings: Mapping[str, Path] = field(default_factory=dict)  # pictures of that, by what they are
 
 
 def write_labels_page(
@@ -51,7 +54,7 @@ def write_labels_page(
     shown = element("span", id="shown", role="status")
     box = element("input", id="find", type="search", autocomplete="off")
     search = element("label", "Find a file ", box, shown, class_="find", hidden="")
-    cards = [card(entry, colors) for entry in entries]
+    cards = [card(entry, colors, path) for entry in entries]
     chips = [count(len(entries), "file"), count(len(found), "class found", "classes found")]
     content = page(
         "index.html",
@@ -65,8 +68,8 @@ def write_labels_page(
     return write_file(path, content)
 
 
-def card(entry: LabelsEntry, colors: Mapping[str, str]) -> Markup:
-    """Picture, name, and a bar for each of the most probable classes."""
+def card(entry: LabelsEntry, colors: Mapping[str, str], path: str | Path) -> Markup:
+    """For the page at `path`: picture, name, a bar for each of the most probable classes, what was kept."""
     name = Path(entry.labels.source).name or "input"
     rows = [
         element("li", class_mark(label, colors), level(share)) for label, share in entry.labels.top(SHOWN)
@@ -80,6 +83,7 @@ def card(entry: LabelsEntry, colors: Mapping[str, str]) -> Markup:
         element("div", picture(entry.thumbnail, ""), class_="cover"),
         element("div", element("h2", name, dir="auto"), chip_list(chips) if chips else ""),
         element("ol", *rows, class_="ranking"),
+        "" if entry.kept is None else kept_section(entry.kept, entry.drawings, path),
         class_="card video",
         data_name=name,
     )
