@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import framecast
-from framecast.cli import catalogue, data, prediction, profiling, stability, training
+from framecast.cli import adaptation, catalogue, data, prediction, profiling, stability, streaming, training
 from framecast.cli.robustness import CorruptionsAlone
 
 app = typer.Typer(
@@ -49,7 +49,9 @@ app.command("features")(data.features)
 app.command("train")(training.train)
 app.command("evaluate", cls=CorruptionsAlone)(training.evaluate)
 app.command("predict")(prediction.predict)
+app.command("stream")(streaming.stream)
 app.command("profile")(profiling.profile)
+app.command("adapt")(adaptation.adapt)
 app.command("import-weights")(data.import_weights)
 app.command("stability")(stability.stability)
 app.command("submit")(training.submit)

@@ -8,7 +8,7 @@ import numpy as np
 
 from framecast.data.annotations import read_frame_labels
 from framecast.data.problems import Problem, refuse
-from framecast.data.tables import UNLABELLED, read_segments_csv
+from framecast.data.tables import UNLABELLED, SegmentTable, read_segments_csv
 from framecast.structures import Segments
 
 TIMELINE_SUFFIXES = (".csv", ".txt")
@@ -36,17 +36,22 @@ def read_timelines(
     table = read_segments_csv(path)
     if not table.rows:
         refuse(Problem(path, None, "holds no segments"))
-    found = []
-    for video, rows in table.rows.items():
-        limits, times = table.limits_s(video), None
-        if limits is not None:
-            times = np.arange(round(float(limits.max()) / FINEST_S)) * FINEST_S
-        labels = table.frame_labels(video, classes, times=times)
-        if not (labels != UNLABELLED).any():
-            refuse(Problem(path, rows[0].line, f"{video!r} has no segment of {FINEST_S} s or more"))
-        times = _times(labels, frames_per_second) if times is None else times
-        found.append(Segments.from_frames(labels, classes, video=video, times=times))
-    return found
+    return [timeline_of(table, video, classes, frames_per_second) for video in table.rows]
+
+
+def timeline_of(
+    table: SegmentTable, video: str, classes: tuple[str, ...], frames_per_second: float | None = None
+) -> Segments:
+    """Segments of one video of a table; see `read_timelines`."""
+    limits, times = table.limits_s(video), None
+    if limits is not None:
+        times = np.arange(round(float(limits.max()) / FINEST_S)) * FINEST_S
+    labels = table.frame_labels(video, classes, times=times)
+    if not (labels != UNLABELLED).any():
+        line = table.rows[video][0].line
+        refuse(Problem(table.path, line, f"{video!r} has no segment of {FINEST_S} s or more"))
+    times = _times(labels, frames_per_second) if times is None else times
+    return Segments.from_frames(labels, classes, video=video, times=times)
 
 
 def _times(labels: np.ndarray, frames_per_second: float | None) -> np.ndarray | None:

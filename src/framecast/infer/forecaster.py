@@ -23,7 +23,7 @@ from framecast.checkpoints import card_of, load
 from framecast.data.anticipation import observation
 from framecast.data.features import FEATURE_SUFFIXES, load_track
 from framecast.infer.frame_features import extract_features
-from framecast.infer.predictor import Predictor, backbone_of, settings_of
+from framecast.infer.predictor import Predictor, backbone_of, features_of, settings_of
 from framecast.structures import FeatureTrack, Futures, Segments
 from framecast.tasks.forecasting import LabelForecaster, Sampling, forecast_steps
 from framecast.tasks.segmentation import check_features
@@ -85,20 +85,23 @@ class Forecaster:
         steps: int | None = None,
         samples: int | None = None,
         seed: int | None = None,
+        length_s: float | None = None,
     ) -> Futures:
         """Futures after a timeline, a feature track or file, or a video, all of it observed.
 
-        horizon_s: seconds to look ahead, or `steps` of the model. Raises ValueError where the model needs
-        what the source does not give.
+        horizon_s: seconds to look ahead, or `steps` of the model. length_s: how long the whole video is taken
+        to be, None = it ends with the horizon; models learn from whole videos and see how far one is. Raises
+        ValueError where the model needs what the source does not give.
         """
-        wanted = self._steps(horizon_s, steps)
+        wanted = self.num_steps(horizon_s, steps)
         changes = {"samples": samples, "seed": seed}
         sampling = replace(self.sampling, **{k: v for k, v in changes.items() if v is not None})
         past, features = self._observed(source)
         labels = None if past is None else self._labels_of(past)
         drawn = self._drawn_pasts(past, labels, sampling)
+        whole = 0 if length_s is None or self.step_s is None else round(length_s / self.step_s)
         found = [
-            self._forecast(one, features, wanted, replace(sampling, samples=count), i)
+            self._forecast(one, features, wanted, replace(sampling, samples=count), i, whole)
             for i, (one, count) in enumerate(drawn)
         ]
         probabilities = None
@@ -109,7 +112,8 @@ class Forecaster:
         rows = np.concatenate([rows for _, rows, _ in found])
         return Futures(seen, rows, step_s=self.step_s, step_probs=probabilities)
 
-    def _steps(self, horizon_s: float | None, steps: int | None) -> int:
+    def num_steps(self, horizon_s: float | None, steps: int | None = None) -> int:
+        """Steps of the model in a horizon; ValueError where nobody knows how long one is."""
         if (horizon_s is None) == (steps is None):
             raise ValueError("say how far to look ahead: either horizon_s seconds or a number of steps")
         if steps is None:
@@ -152,12 +156,7 @@ class Forecaster:
     def _track(self, path: Path) -> FeatureTrack:
         if path.suffix in FEATURE_SUFFIXES:
             return load_track(path)
-        made = self.card.features
-        if made is None:
-            raise ValueError(
-                "the model's training features do not say how they were made, so features of a new video "
-                "cannot be made alike; pass a feature file instead of a video"
-            )
+        made = features_of(self.card)
         if self._backbone is None:
             self._backbone = backbone_of(made, self.weights)
         return extract_features(self._backbone, path, settings_of(made), self.device, provenance=made)
@@ -206,6 +205,7 @@ class Forecaster:
         steps: int,
         sampling: Sampling,
         number: int,
+        whole: int = 0,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Labels (P,) of the past as the model sees it, futures (S, T), probabilities (K, T) or None."""
         seeds = np.random.SeedSequence([sampling.seed, number])
@@ -215,18 +215,19 @@ class Forecaster:
             if not len(past):
                 raise ValueError("the timeline has no labelled step; there is nothing to go on from")
             rng = np.random.default_rng(seeds)
-            total = len(past) + steps  # the networks of 2018 are told the length of the whole video
+            total = max(whole, len(past) + steps)  # the networks of 2018 are told the length of the video
             return past, self.model.forecast(past, steps, total, sampling.samples, rng), None
         if features is not None and labels is not None:
             shortest = min(features.shape[1], len(labels))
             features, labels = features[:, :shortest], labels[:shortest]
         seen = observation(self.observe, len(self.card.classes), labels=labels, features=features)  # ty: ignore[invalid-argument-type]
         seed = int(seeds.generate_state(1)[0])
-        found = forecast_steps(self.model, seen, seen.shape[1] + steps, sampling, seed)
         past = seen.shape[1]
+        found = forecast_steps(self.model, seen, max(whole, past + steps), sampling, seed)
         probabilities = found.probabilities
         mode = np.array([np.bincount(column).argmax() for column in found.labels[:, :past].T])
-        return mode, found.labels[:, past:], None if probabilities is None else probabilities[:, past:]
+        coming = slice(past, past + steps)
+        return mode, found.labels[:, coming], None if probabilities is None else probabilities[:, coming]
 
     def _as_segments(self, labels: np.ndarray, source: Any) -> Segments:
         """The past as the model itself labels it, where it observes features alone."""

@@ -109,33 +109,60 @@ def extract_features(
     provenance: `provenance_of(model, settings)` where it is known already, saves hashing the weights.
     Raises as `iter_clips` for a video that cannot be read, ValueError for non-finite features.
     """
-    device = torch.device(device)
-    model = model.to(device).eval()
-    provenance = replace(provenance or provenance_of(model, settings), video_hash=video_hash(path))
-    mean = torch.tensor(provenance.mean, device=device).view(3, 1, 1)
-    std = torch.tensor(provenance.std, device=device).view(3, 1, 1)
+    encoder = FrameEncoder(model, settings, device, provenance=provenance)
+    provenance = replace(encoder.provenance, video_hash=video_hash(path))
     vectors: list[np.ndarray] = []
     times: list[np.ndarray] = []
     clips = iter_clips(
         path, frames_per_clip=settings.batch_size, step_s=settings.step_s, size=settings.image_size
     )
-    with torch.inference_mode(), _precision(settings, device):
-        for clip in read_ahead(clips, READ_AHEAD):
-            frames = clip.frames.to(device, non_blocking=True).contiguous()
-            images = (frames.float() / 255 - mean) / std
-            tokens = model.forward_features(images, settings.layer)
-            pooled = pool_tokens(tokens, settings.pooling, model.num_prefix_tokens)
-            vectors.append(pooled.float().cpu().numpy())
-            times.append(clip.times)
+    for clip in read_ahead(clips, READ_AHEAD):
+        vectors.append(encoder(clip.frames))
+        times.append(clip.times)
     values = np.ascontiguousarray(np.concatenate(vectors).T)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{path}: {settings.backbone} gives non-finite features; compute in float32")
-    with np.errstate(over="ignore"):
-        stored = values.astype(settings.stored)
-    if not np.isfinite(stored).all():
-        reach = float(np.abs(values).max())
-        raise ValueError(f"{path}: features reach {reach:.3g}, too large for float16; use stored='float32'")
-    return FeatureTrack(stored, np.concatenate(times), provenance, str(path))
+    return FeatureTrack(encoder.stored(values, str(path)), np.concatenate(times), provenance, str(path))
+
+
+class FrameEncoder:
+    """What is done to every batch of frames: normalise, run the backbone, pool, and store what comes out."""
+
+    def __init__(
+        self,
+        model: Backbone,
+        settings: FeatureSettings,
+        device: str | torch.device = "cpu",
+        *,
+        provenance: Provenance | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.settings = settings
+        self.provenance = provenance or provenance_of(self.model, settings)
+        self.mean = torch.tensor(self.provenance.mean, device=self.device).view(3, 1, 1)
+        self.std = torch.tensor(self.provenance.std, device=self.device).view(3, 1, 1)
+
+    def __call__(self, frames: Tensor) -> np.ndarray:  # (B, 3, H, W) uint8 -> (B, C) float32
+        with torch.inference_mode(), _precision(self.settings, self.device):
+            frames = frames.to(self.device, non_blocking=True).contiguous()
+            images = (frames.float() / 255 - self.mean) / self.std
+            tokens = self.model.forward_features(images, self.settings.layer)
+            pooled = pool_tokens(tokens, self.settings.pooling, self.model.num_prefix_tokens)
+            return pooled.float().cpu().numpy()
+
+    def stored(self, values: np.ndarray, source: str) -> np.ndarray:
+        """The values as they are stored; ValueError where they are not finite or too large for that."""
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{source}: {self.settings.backbone} gives non-finite features; compute in float32"
+            )
+        with np.errstate(over="ignore"):
+            stored = values.astype(self.settings.stored)
+        if not np.isfinite(stored).all():
+            reach = float(np.abs(values).max())
+            raise ValueError(
+                f"{source}: features reach {reach:.3g}, too large for float16; use stored='float32'"
+            )
+        return stored
 
 
 def pool_tokens(tokens: Tensor, pooling: str, num_prefix_tokens: int) -> Tensor:  # (B, P + N, D) -> (B, C)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from framecast.checkpoints import card_of, load
+from framecast.checkpoints import ModelCard, card_of, load
 from framecast.data.features import FEATURE_SUFFIXES, load_track
 from framecast.infer.backbone import open_backbone
 from framecast.infer.classifier import Classifier
@@ -67,12 +67,17 @@ class Predictor:
         return self._backbone
 
     def _made(self) -> Provenance:
-        if self.card.features is None:
-            raise ValueError(
-                "the model's training features do not say how they were made, so features of a new video "
-                "cannot be made alike; pass a feature file instead of a video"
-            )
-        return self.card.features
+        return features_of(self.card)
+
+
+def features_of(card: ModelCard) -> Provenance:
+    """How the features were made that a model was trained on; ValueError where that is not known."""
+    if card.features is None:
+        raise ValueError(
+            "the model's training features do not say how they were made, so features of a new video "
+            "cannot be made alike; pass a feature file instead of a video"
+        )
+    return card.features
 
 
 def settings_of(made: Provenance) -> FeatureSettings:
