@@ -18,10 +18,11 @@ def test_the_last_step_goes_on_and_clocks_tell_how_long() -> None:
     observed = torch.zeros(1, 2, 6)
     observed[0, 0, 0] = observed[0, 1, 1] = observed[0, 1, 2] = 1  # classes 0, 1, 1; then nothing
     told = beyond_past(observed, None, "held")
-    assert told.shape == (1, 2 + CLOCKS, 6)
+    assert told.shape == (1, observed_channels(2, "held"), 6) == (1, 4 + CLOCKS, 6)
     assert told[0, 0].tolist() == [1, 0, 0, 0, 0, 0]
     assert told[0, 1].tolist() == [0, 1, 1, 1, 1, 1]
-    future, since_end, place, share, lasted = told[0, 2:]
+    assert_close(told[0, 2:4], torch.tensor([[1 / 3], [2 / 3]]).expand(2, 6))  # what was seen, on the mean
+    future, since_end, place, share, lasted = told[0, 4:]
     assert future.tolist() == [0, 0, 0, 1, 1, 1]
     assert_close(since_end, torch.tensor([0, 0, 0, 1.0, 2, 3]).log1p() / 4)
     assert_close(place, torch.arange(6) / 6)
