@@ -142,6 +142,11 @@ def test_a_beginning_is_cut_at_annotated_frames(root: Path) -> None:
     assert (hot.sum(0) == 1).all()
 
 
+def test_the_rate_of_labels_can_be_told(root: Path) -> None:
+    told = open_anticipation(root, layout="breakfast", split=1, subset="test", label_fps=25.0)
+    assert told.frames_per_second == 25
+
+
 def test_frames_take_the_label_of_the_last_step_before_them() -> None:
     labels = at_frames(np.array([[1, 2, 3]]), np.array([2, 5, 8]), 0, 10)
     assert labels.tolist() == [[1, 1, 1, 1, 1, 2, 2, 2, 3, 3]]

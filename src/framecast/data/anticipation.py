@@ -40,8 +40,8 @@ def open_anticipation(
 ) -> AnticipationData:
     """Open a folder of frame-wise labels, with features where they are observed.
 
-    observe: what a model is shown of the past; "labels" needs no feature files. The rest is as in
-    `open_segmentation`, with the same errors.
+    observe: what a model is shown of the past; "labels" needs no feature files. label_fps: of the labels;
+    it tells how many frames 60 s are. The rest is as in `open_segmentation`, with its errors.
     """
     if observe not in ("labels", "features", "both"):
         raise ValueError(f"observe is {observe!r}; it must be labels, features or both")
@@ -60,7 +60,7 @@ def open_anticipation(
             feature_dim=feature_dim,
             label_fps=label_fps,
         )
-    return AnticipationData(folder, videos, split, subset, observe, sample_rate, tracks)
+    return AnticipationData(folder, videos, split, subset, observe, sample_rate, tracks, label_fps)
 
 
 class AnticipationData:
@@ -75,12 +75,13 @@ class AnticipationData:
         observe: Observe,
         sample_rate: int,
         tracks: SegmentationData | None,
+        label_fps: float | None = None,
     ) -> None:
         self.folder, self.videos = folder, videos
         self.split, self.subset = split, subset
         self.observe: Observe = observe
         self.sample_rate = sample_rate
-        self.tracks = tracks
+        self.tracks, self.label_fps = tracks, label_fps
         if not videos:
             raise ValueError(f"{folder.root} has no video in subset {subset!r} of split {split}")
         for video in videos:
@@ -128,8 +129,8 @@ class AnticipationData:
 
     @property
     def frames_per_second(self) -> float | None:
-        """Of the annotation, where the layout tells it."""
-        return self.folder.layout.frames_per_second
+        """Of the annotation, where the layout or the settings tell it; without it futures have no seconds."""
+        return self.label_fps or self.folder.layout.frames_per_second
 
     def step_frames(self, index: int) -> np.ndarray:
         """(T,) annotated frame at which every step is."""

@@ -1,0 +1,155 @@
+"""Turns the runs of run.sh into evidence: summary.json, tables in the README, a plot.
+
+    python results/anticipation/collect.py runs/anticipation
+
+Published scores are those of the papers, with their splits: Abu Farha et al. 2018 and Ke et al. 2019. Studies
+that are not there, or not finished, are left out and named.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+START, END = "<!-- table:start -->", "<!-- table:end -->"
+SETTINGS = [f"{seen}/{ahead}" for seen in (20, 30) for ahead in (10, 20, 30, 50)]
+DATASETS = {"breakfast": "Breakfast, mean of 4 splits", "50salads": "50Salads, mean of 5 splits"}
+STUDIES = ("rnn", "cnn", "labels_gtda", "labels_manta")
+NAMES = {
+    "repeat_last": "repeat the last action",
+    "nearest_neighbour": "nearest neighbour",
+    "ngram": "n-gram",
+    "grammar": "grammar",
+    "transcript_sampler": "transcript sampler",
+    "rnn": "**RNN**",
+    "cnn": "**CNN**",
+    "labels_gtda": "**GTDA**",
+    "labels_manta": "**MANTA**",
+}
+PUBLISHED = {  # one future, ground-truth observation
+    "breakfast": {
+        "RNN, published": (60.35, 50.44, 45.28, 40.42, 61.45, 50.25, 44.90, 41.75),
+        "CNN, published": (57.97, 49.12, 44.03, 39.26, 60.32, 50.14, 45.18, 40.51),
+        "TimeCond 2019, published": (64.46, 56.27, 50.15, 43.99, 65.95, 55.94, 49.14, 44.23),
+    },
+    "50salads": {
+        "RNN, published": (42.30, 31.19, 25.22, 16.82, 44.19, 29.51, 19.96, 10.38),
+        "CNN, published": (36.08, 27.62, 21.43, 15.48, 37.36, 24.78, 20.78, 14.05),
+        "TimeCond 2019, published": (45.12, 33.23, 27.59, 17.27, 46.40, 34.80, 25.24, 13.84),
+    },
+}
+METRICS = {
+    "One future (MoC)": "moc",
+    "25 futures, mean MoC": "mean_moc",
+    "25 futures, top-1 MoC": "top1_moc",
+}
+
+
+def read_study(folder: Path) -> dict[str, Any] | None:
+    path = folder / "summary.json"
+    study = json.loads(path.read_text()) if path.is_file() else {"complete": False}
+    if not study["complete"]:
+        return None
+    environment = json.loads(next(folder.glob("*/environment.json")).read_text())
+    environment = environment[-1] if isinstance(environment, list) else environment
+    environment.pop("command", None)  # holds local paths; run.sh is the command
+    return {
+        "splits": study["splits"],
+        "seeds": study["seeds"],
+        "mean": study["mean"],
+        "per_run": [{"split": r["split"], "seed": r["seed"], **r["metrics"]} for r in study["runs"]],
+        "wall_seconds": round(sum(run["seconds"] for run in study["runs"])),
+        "environment": environment,
+    }
+
+
+def rows_of(summary: dict[str, Any], dataset: str, metric: str) -> list[tuple[str, list[float]]]:
+    """Name and score at every setting; published ones first."""
+    rows = [(name, list(v)) for name, v in PUBLISHED[dataset].items()] if metric == "moc" else []
+    for name, study in summary["rows"].items():
+        group, _, model = name.partition("/")
+        keys = [f"{metric}@{setting}" for setting in SETTINGS]
+        if group == dataset and all(key in study["mean"] for key in keys):
+            rows.append((NAMES[model], [study["mean"][key] for key in keys]))
+    return rows
+
+
+def tables(summary: dict[str, Any]) -> str:
+    parts = []
+    for dataset, title in DATASETS.items():
+        for what, metric in METRICS.items():
+            rows = rows_of(summary, dataset, metric)
+            if not rows:
+                continue
+            heads = ["", *(s.replace("/", " → ") for s in SETTINGS), "mean"]
+            parts += [f"**{title}. {what}** (% seen → % ahead)", "", f"| {' | '.join(heads)} |"]
+            parts += ["|---" * len(heads) + "|"]
+            for name, scores in rows:
+                cells = [f"{score:.1f}" for score in (*scores, sum(scores) / len(scores))]
+                parts.append(f"| {' | '.join([name, *cells])} |")
+            parts.append("")
+    return "\n".join(parts)
+
+
+def plot(summary: dict[str, Any], path: Path) -> None:
+    """MoC of one future against the share ahead, published scores dashed."""
+    figure = Figure(figsize=(10.5, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    colors = ["#9aa5b1", "#c2b280", "#7fb0a5", "#c98a6b", "#8d7bb5", "#2f7ab8", "#d1495b"]
+    for axis, (dataset, title) in zip(axes, DATASETS.items(), strict=True):
+        ahead = (10, 20, 30, 50)
+        shown = [row for row in rows_of(summary, dataset, "moc") if "2019" not in row[0]]
+        for i, (name, scores) in enumerate(shown):
+            published, ours = "published" in name, "**" in name
+            axis.plot(
+                ahead,
+                [(a + b) / 2 for a, b in zip(scores[:4], scores[4:], strict=True)],
+                color=colors[("CNN" in name) + 5] if published or ours else colors[i % 5],
+                linestyle="--" if published else "-",
+                marker="o" if ours else None,
+                lw=2 if ours else 1.2,
+                label=name.replace("*", ""),
+            )
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("% of the video ahead")
+        axis.set_xticks(ahead)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(fontsize=7, frameon=False)
+    axes[0].set_ylabel("MoC of one future, mean of 20 % and 30 % seen")
+    figure.savefig(path, dpi=130)
+
+
+def main(runs: Path) -> None:
+    found = json.loads((runs / "baselines.json").read_text())
+    rows: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+    for dataset in DATASETS:
+        rows |= {f"{dataset}/{name}": row for name, row in found[dataset].items()}
+        for name in STUDIES:
+            if (study := read_study(runs / dataset / name)) is None:
+                print(f"{dataset}/{name} is not finished; left out")
+                continue
+            environment = study.pop("environment")
+            rows[f"{dataset}/{name}"] = study
+    summary = {
+        "command": "bash results/anticipation/run.sh DATA",
+        "rows": rows,
+        "wall_seconds": sum(row["wall_seconds"] for row in rows.values()),
+        "environment": environment,
+    }
+    (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    plot(summary, HERE / "plot.png")
+    readme = HERE / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, after = text.split(START)[0], text.split(END)[1]
+    readme.write_text(f"{before}{START}\n{tables(summary)}{END}{after}", encoding="utf-8")
+    print(tables(summary))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
