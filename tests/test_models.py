@@ -40,6 +40,17 @@ SMALL = {
     "window": 8,
     "stride": 4,
 }
+SMALL_MAPS: dict[str, Any] = {
+    "in_channels": 6,
+    "widths": (8, 16, 32),
+    "depths": (2, 1, 1),
+    "decoder_depths": (1, 1, 2),
+    "heads": (2, 2, 4),
+    "decoder_heads": (2, 2, 2),
+    "drop_path": 0.01,  # whole branches left out have no gradient
+    "window": 4,
+}
+GRID = (21, 26)
 VIDEOS, FRAMES = 3, 37
 LENGTHS = torch.tensor([37, 20, 9])
 
@@ -60,8 +71,9 @@ def on_meta(name: str) -> Any:
 def small(name: str, **config: Any) -> Any:
     """A small model of that name with weights that are far from any special value."""
     default = on_meta(name).config
+    sizes = SMALL_MAPS if "maps" in find("model", name).tags else SMALL
     settings = {
-        f.name: SMALL[f.name] for f in fields(default) if f.name in SMALL and getattr(default, f.name)
+        f.name: sizes[f.name] for f in fields(default) if f.name in sizes and getattr(default, f.name)
     }
     torch.manual_seed(0)
     model = fc.create_model(name, **settings | config)
@@ -76,6 +88,14 @@ def inputs_of(entry: Entry) -> tuple[Tensor, ...]:
     torch.manual_seed(1)
     if "recognition" in entry.tags:
         return (pixels(entry.name, VIDEOS),)
+    if "danger" in entry.tags:  # daily maps, static ones, day of the year
+        c = on_meta(entry.name).config
+        cells = (c.window_cells, c.window_cells)
+        maps = torch.rand(VIDEOS, c.num_dynamic, c.num_days, *cells), torch.rand(VIDEOS, c.num_static, *cells)
+        return *maps, torch.tensor([1, 200, 366])
+    if "maps" in entry.tags:
+        steps = [4] if "steps" in entry.tags else []
+        return (torch.randn(VIDEOS, SMALL_MAPS["in_channels"], *steps, *GRID),)
     if "rows" in entry.tags:
         return (torch.rand(VIDEOS, SMALL["num_classes"], 128),)
     mask = torch.arange(FRAMES) < LENGTHS[:, None]
@@ -104,6 +124,10 @@ def documented_shape(entry: Entry, model: Any) -> tuple[int, ...]:
     c = model.config
     if "recognition" in entry.tags:
         return (VIDEOS, c.num_classes or c.width)
+    if "danger" in entry.tags:
+        return (VIDEOS, c.num_classes)
+    if "maps" in entry.tags:
+        return (VIDEOS, len(c.targets), *GRID)
     if "tokens" in entry.tags:  # scores, length of the next segment, rest of this one
         return (VIDEOS, c.num_classes + 2)
     if "rows" in entry.tags:
@@ -176,6 +200,10 @@ def assert_alone_equals_batch(model: nn.Module, entry: Entry) -> None:
     with torch.no_grad():
         together = model(*inputs)
         for i in range(VIDEOS):
+            if "danger" in entry.tags:
+                alone, part = model(*(x[i : i + 1] for x in inputs))[0], together[i]
+                assert_close(alone, part, rtol=1e-4, atol=1e-5)
+                continue
             frames = int(LENGTHS[i])
             own = [x[i : i + 1, :, :frames] if x.ndim == 3 else x[i : i + 1] for x in inputs[:-1]]
             if "tokens" in entry.tags:
@@ -198,7 +226,8 @@ def export(model: nn.Module, *inputs: Tensor) -> torch.export.ExportedProgram:
 def test_export_gives_the_same_numbers_for_any_batch(name: str) -> None:
     model = small(name)
     inputs = inputs_of(find("model", name))
-    inputs = inputs if len(inputs) == 1 else inputs[:-1]  # sequences without a mask
+    masked = len(inputs) > 1 and "danger" not in find("model", name).tags
+    inputs = inputs[:-1] if masked else inputs  # sequences without a mask
     program = export(model, *(x[:2] for x in inputs)).module()
     with torch.no_grad():
         for size in (VIDEOS, 1):
@@ -251,12 +280,14 @@ def test_a_whole_model_of_every_family_is_exported(name: str) -> None:
 
 @every_model
 def test_unknown_and_impossible_settings_are_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"no setting 'num_clases', did you mean 'num_classes'\?"):
-        fc.create_model(name, num_clases=3)
-    with pytest.raises(ValueError, match="num_classes is 'three'"):
-        fc.create_model(name, num_classes="three")
-    with pytest.raises(ValueError, match="num_classes is -3; it must be zero or more"):
-        fc.create_model(name, num_classes=-3)
+    key = "num_classes" if hasattr(on_meta(name).config, "num_classes") else "in_channels"
+    slip = key[:-2] + key[-1]  # num_classs
+    with pytest.raises(ValueError, match=rf"no setting '{slip}', did you mean '{key}'\?"):
+        fc.create_model(name, **{slip: 3})
+    with pytest.raises(ValueError, match=f"{key} is 'three'"):
+        fc.create_model(name, **{key: "three"})
+    with pytest.raises(ValueError, match=f"{key} is -3; it must be zero or more"):
+        fc.create_model(name, **{key: -3})
 
 
 @pytest.mark.parametrize("name", tagged("backbone"))
