@@ -52,6 +52,14 @@ def test_the_definition(grid: str, from_zero: bool, slots: int, points: int) -> 
         assert [row[i] for i in ids] == sorted(row[i] for i in ids)
 
 
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_single_patch_stays(grid: str, full: bool) -> None:
+    for score in (0.3, 0.0, float("nan")):
+        order, kept = sample_tokens(torch.tensor([[score]]), 4, full=full, grid=grid)
+        assert kept_ids(order, kept) == [[0]]
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 def test_dead_slots_change_nothing_and_never_stay(grid: str) -> None:
     scores = shares(8, 16)

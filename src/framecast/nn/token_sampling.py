@@ -114,11 +114,11 @@ def sample_tokens(
         return Choice(order, ranked < 0)
     dead = None if full else ranked < 0
     cdf = normalised_cdf(ranked, dead, grid=grid, from_zero=from_zero)
-    picked = nearest(cdf, sample_points(cdf, num_points, grid))
+    picked = nearest(cdf, sample_points(cdf, num_points, grid)).clamp_(max=slots - 1)  # beyond it where NaN
     useless = ~(cdf[:, -1:] > 0)  # NaN, from 0 / 0
     lowest = max(slots - num_points, 0)  # of the candidates
     if dead is not None:
-        picked = torch.maximum(picked, dead.sum(-1, keepdim=True)).clamp_(max=slots - 1)
+        picked = torch.maximum(picked, dead.sum(-1, keepdim=True).clamp(max=slots - 1))
     kept = torch.zeros_like(ranked, dtype=torch.bool)
     kept.scatter_(1, picked.clamp(min=lowest) if lowest else picked, True)
     kept[:, lowest:] |= useless
