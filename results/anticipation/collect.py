@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 START, END = "<!-- table:start -->", "<!-- table:end -->"
 SETTINGS = [f"{seen}/{ahead}" for seen in (20, 30) for ahead in (10, 20, 30, 50)]
 DATASETS = {"breakfast": "Breakfast, mean of 4 splits", "50salads": "50Salads, mean of 5 splits"}
+SPLITS = {"breakfast": [1, 2, 3, 4], "50salads": [1, 2, 3, 4, 5]}
 STUDIES = ("rnn", "cnn", "labels_gtda", "labels_manta")
 NAMES = {
     "repeat_last": "repeat the last action",
@@ -131,7 +132,8 @@ def main(runs: Path) -> None:
     for dataset in DATASETS:
         rows |= {f"{dataset}/{name}": row for name, row in found[dataset].items()}
         for name in STUDIES:
-            if (study := read_study(runs / dataset / name)) is None:
+            study = read_study(runs / dataset / name)
+            if study is None or study["splits"] != SPLITS[dataset]:
                 print(f"{dataset}/{name} is not finished; left out")
                 continue
             environment = study.pop("environment")

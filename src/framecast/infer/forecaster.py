@@ -119,8 +119,8 @@ class Forecaster:
         if steps is None:
             if self.step_s is None:
                 raise ValueError(
-                    "the model's data does not say how long a step is; give the horizon in steps, or train it "
-                    "with data.label_fps, the frames per second of the labels"
+                    "the model's data does not say how long a step is; give the horizon in steps, or train "
+                    "it with data.label_fps, the frames per second of the labels"
                 )
             assert horizon_s is not None
             steps = round(horizon_s / self.step_s)
