@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from framecast.backbones.adaptive import adaptive
     from framecast.checkpoints import import_checkpoint, load, save
     from framecast.infer.predictor import predict
+    from framecast.infer.token_budget import calibrate
     from framecast.registry import create_model, list_models, list_recipes
     from framecast.structures import Clip, FeatureTrack, Labels, Provenance, Segments
 
@@ -30,6 +31,7 @@ _HOMES = {
     "save": "checkpoints",
     "import_checkpoint": "checkpoints",
     "adaptive": "backbones.adaptive",
+    "calibrate": "infer.token_budget",
     "predict": "infer.predictor",
     "Clip": "structures",
     "FeatureTrack": "structures",

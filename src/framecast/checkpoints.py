@@ -28,13 +28,13 @@ from framecast.structures import Provenance
 from framecast.weight_files import (
     Fit,
     compare,
-    hub_folder,
-    is_hub_id,
+    find_folder,
     package_file,
     read_safetensors,
     read_weights,
     shown,
 )
+from framecast.weights import shipped_models
 
 __all__ = [
     "ImportReport",
@@ -180,6 +180,8 @@ def _readme(name: str, model: nn.Module, card: ModelCard) -> str:
         "source": card.source or "not recorded",
         "licence of the weights": card.licence or "not recorded",
     }
+    if dial := card.notes.get("calibration", {}).get("dial"):
+        rows["tokens are sampled"] = dial
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return (
         f"---\nlibrary_name: framecast\n---\n# {name}\n\n| | |\n|---|---|\n{table}\n\n"
@@ -188,7 +190,7 @@ def _readme(name: str, model: nn.Module, card: ModelCard) -> str:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
-    """Load a saved model folder, the model of a run folder, or a hub id ("owner/name"), in eval mode.
+    """Load a saved model folder, the model of a run folder, a shipped model or a hub id, in eval mode.
 
     The model carries its `ModelCard` as `model.card`. Raises FileNotFoundError where there is no model,
     ValueError where its files are damaged or do not belong together.
@@ -210,10 +212,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
 
 
 def model_folder(path: str | Path) -> Path:
-    """The folder of the saved model itself, for a saved model, a run folder or a hub id."""
-    folder = Path(path)
-    if not folder.exists() and is_hub_id(str(path)):
-        folder = hub_folder(str(path))
+    """The folder of the saved model itself, for a saved model, a run folder, a shipped model or a hub id."""
+    folder = find_folder(path)
     for candidate in (folder, folder / "model"):
         if (candidate / "config.json").is_file():
             if not (candidate / "model.safetensors").is_file():
@@ -227,7 +227,8 @@ def model_folder(path: str | Path) -> Path:
             "model/ in it"
         )
     raise FileNotFoundError(
-        f"{path} does not exist; pass a run folder, a saved model folder or a hub id owner/name"
+        f"{path} does not exist; pass a run folder, a saved model folder, a hub id owner/name, or one of the "
+        f"models that ship with framecast: {', '.join(shipped_models())}"
     )
 
 

@@ -119,14 +119,19 @@ class SamplingRecord:
     macs: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     """(samples,) multiply-adds in the blocks; without patch embedding and head."""
     full_macs: int = 0  # of the same sample in the host, all tokens kept to the end
+    num_patches: int = 0  # of each sequence of the input
+    sequences: int = 0  # of a sample: 1, or its frames where these are sampled one by one
+    with_ids: bool = True  # which patches, not only how many; what they take grows with every call
 
     def add(self, trace: Trace) -> None:
         """One call of the model."""
         new = torch.tensor(trace.counts, dtype=torch.int64).T.reshape(len(trace.macs), len(trace.counts))
         self.counts = new if not len(self.counts) else torch.cat([self.counts, new])
-        self.ids = [
-            old + now for old, now in zip(self.ids or [[] for _ in trace.ids], trace.ids, strict=True)
-        ]
+        if self.with_ids:
+            self.ids = [
+                old + now for old, now in zip(self.ids or [[] for _ in trace.ids], trace.ids, strict=True)
+            ]
+        self.num_patches, self.sequences = trace.num_patches, trace.sequences
         self.macs = torch.cat([self.macs, torch.tensor(trace.macs, dtype=torch.int64)])
         self.full_macs = trace.full
 
@@ -139,6 +144,7 @@ class Trace:
         self.full = 0  # of one sample, without sampling
         self.counts: list[list[int]] = []
         self.ids: list[list[Tensor]] = []
+        self.num_patches = self.sequences = 0  # as in the record
 
     def work(self, macs: Sequence[int]) -> None:
         """Multiply-adds of each unit (frames of a sample stand together)."""
@@ -152,6 +158,7 @@ class Trace:
         each = len(layout.counts) // samples
         sums = [sum(layout.counts[i * each : (i + 1) * each]) for i in range(samples)]
         self.counts.append(sums)
+        self.num_patches, self.sequences = num_patches, each
         frames = layout.owners % each if layout.rows else ids
         ids = torch.where(ids < 0, ids, ids + frames * num_patches)
         self.ids.append([part[part >= 0].cpu() for part in ids.split(sums)])
@@ -232,9 +239,9 @@ class AdaptiveModel(nn.Module):
                 setattr(self, name, getattr(other, name))
 
     @contextmanager
-    def record(self) -> Generator[SamplingRecord]:
+    def record(self, *, with_ids: bool = True) -> Generator[SamplingRecord]:
         """Inside, every call adds what was kept of its samples to the record."""
-        before, self._record = self._record, SamplingRecord()
+        before, self._record = self._record, SamplingRecord(with_ids=with_ids)
         try:
             yield self._record
         finally:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from framecast.profile.subjects import Subject
 
 
+LOOKED_AT = 64  # inputs of a model that samples tokens
+
+
 def profile(
     names: Annotated[
         list[str] | None, typer.Argument(help="Registered models, run folders or studies.")
@@ -110,7 +113,7 @@ def profile_one(
     own = None
     if subject.folder and own_size:
         try:
-            own = own_input(subject, data, settings.batch)
+            own = own_input(subject, data, max(settings.batch, LOOKED_AT if subject.samples else 1))
         except (ValueError, OSError) as problem:
             if data is not None:
                 raise
@@ -137,8 +140,15 @@ def as_text(profiles: list[ModelProfile], metric: str | None) -> str:
             for name in parts
         ]
         blocks.append(_table(rows))
+    for title, rows in token_tables(profiles).items():
+        blocks.append(f"{title}\n{_table(rows)}")
     blocks.append("\n".join(method(profiles)))
     return "\n\n".join(blocks)
+
+
+def token_tables(profiles: list[ModelProfile]) -> dict[str, list[dict[str, str]]]:
+    """Tokens left after each stage of the models that sample them."""
+    return {f"Tokens left in {p.name}": p.tokens.rows() for p in profiles if p.tokens and p.tokens.blocks}
 
 
 def _table(rows: list[dict[str, str]]) -> str:
@@ -166,7 +176,9 @@ def write(profiles: list[ModelProfile], out: Path, text: str, metric: str | None
     shown = points if len(points) > 1 else []
     title = "Accuracy against cost" if shown else "What it costs"
     page = out / "cost.html"
-    return [*written, write_cost_page(page, shown, rows, metric=metric or "", title=title, facts=facts)]
+    more = token_tables(profiles)
+    page = write_cost_page(page, shown, rows, metric=metric or "", title=title, facts=facts, more=more)
+    return [*written, page]
 
 
 def costs_of(profile: ModelProfile) -> dict[str, float]:

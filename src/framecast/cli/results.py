@@ -26,12 +26,20 @@ class Result:
 
 
 def write_results(
-    results: Sequence[Result], out: Path, facts: dict[str, str], *, pages: bool = True
+    results: Sequence[Result],
+    out: Path,
+    facts: dict[str, str],
+    *,
+    pages: bool = True,
+    beside: Sequence[Any] = (),
 ) -> list[Path]:
-    """segments.csv and .json for all videos; a picture and a page for each; index.html for several."""
+    """segments.csv and .json for all videos; a picture and a page for each; index.html for several.
+
+    beside: `FuturesEntry` of pages that index.html lists as well.
+    """
     out.mkdir(parents=True, exist_ok=True)
     written = _write_tables(results, out)
-    return written + (_write_pages(results, out, facts) if pages else [])
+    return written + (_write_pages(results, out, facts, beside) if pages else [])
 
 
 def _write_tables(results: Sequence[Result], out: Path) -> list[Path]:
@@ -43,7 +51,10 @@ def _write_tables(results: Sequence[Result], out: Path) -> list[Path]:
     ]
 
 
-def _write_pages(results: Sequence[Result], out: Path, facts: dict[str, str]) -> list[Path]:
+def _write_pages(
+    results: Sequence[Result], out: Path, facts: dict[str, str], beside: Sequence[Any]
+) -> list[Path]:
+    from framecast.viz.futures_index import futures_card
     from framecast.viz.report import write_index
 
     index = out / "index.html" if len(results) > 1 else None
@@ -53,7 +64,8 @@ def _write_pages(results: Sequence[Result], out: Path, facts: dict[str, str]) ->
         written += files
         entries.append(entry)
     if index is not None:
-        written.append(write_index(index, entries, title="Timelines", facts=facts))
+        cards = [futures_card(entry, index) for entry in beside]
+        written.append(write_index(index, entries, title="Timelines", facts=facts, beside=cards))
     return written
 
 
@@ -95,7 +107,7 @@ def _pictures(
 ) -> tuple[dict[str, object], list[np.ndarray], np.ndarray | None, list[np.ndarray]]:
     """Facts of the video, a film strip with its times, and the middle frame of every segment."""
     from framecast.data.features import FEATURE_SUFFIXES
-    from framecast.data.video import probe, read_frames
+    from framecast.data.video import probe
 
     segments = result.segments
     if result.source.suffix in FEATURE_SUFFIXES or segments.limits_s is None:
@@ -105,12 +117,7 @@ def _pictures(
     # The last step of a track may last longer than the video.
     middles = segments.limits_s.clip(max=info.duration_s).mean(1)
     times = np.concatenate([strip_times, middles])
-    order = np.argsort(times, kind="stable")
-    height = max(2, round(THUMBNAIL_WIDTH * info.height / info.width / 2) * 2)
-    frames = read_frames(result.source, times[order].tolist(), size=(height, THUMBNAIL_WIDTH)).frames
-    pictures: list[np.ndarray] = [np.empty(0)] * len(times)
-    for place, frame in zip(order, frames, strict=True):
-        pictures[place] = frame.permute(1, 2, 0).numpy()
+    pictures = film(result.source, times)
     about = {
         "name": segments.video,
         "duration": info.duration_s,
@@ -119,3 +126,16 @@ def _pictures(
         "fps": info.fps,
     }
     return about, pictures[:STRIP_PICTURES], strip_times, pictures[STRIP_PICTURES:]
+
+
+def film(path: Path, times_s: np.ndarray) -> list[np.ndarray]:
+    """Small pictures (H, W, 3) uint8 of a video at moments in any order."""
+    from framecast.data.video import probe, read_frames
+
+    info, order = probe(path), np.argsort(times_s, kind="stable")
+    height = max(2, round(THUMBNAIL_WIDTH * info.height / info.width / 2) * 2)
+    frames = read_frames(path, times_s[order].tolist(), size=(height, THUMBNAIL_WIDTH)).frames
+    pictures: list[np.ndarray] = [np.empty(0)] * len(times_s)
+    for place, frame in zip(order, frames, strict=True):
+        pictures[place] = frame.permute(1, 2, 0).numpy()
+    return pictures

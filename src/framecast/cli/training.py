@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from framecast.cli.adaptation import tokens_table
 from framecast.cli.output import (
     AsJson,
     Device,
@@ -128,17 +129,17 @@ def scores_table(metrics: dict[str, float], first: str) -> str:
     return protocol_table(rows)
 
 
-def protocol_table(rows: dict[str, dict[str, float]]) -> str:
-    """One row of scores per protocol or way of averaging."""
+def protocol_table(rows: dict[str, dict[str, float]], first: str = "protocol") -> str:
+    """One row of scores per protocol or way of averaging, or whatever else `first` says."""
     if any("/" in key for row in rows.values() for key in row):
-        return horizon_table(rows)
+        return horizon_table(rows, first)
     recognition = any("top1" in row for row in rows.values())
     keys = RECOGNITION_KEYS if recognition else SEGMENTATION_KEYS
     body = [[a, *(figure(k, row[k]) if k in row else "" for k in keys)] for a, row in rows.items()]
-    return table(("protocol", *keys), body)
+    return table((first, *keys), body)
 
 
-def horizon_table(rows: dict[str, dict[str, float]]) -> str:
+def horizon_table(rows: dict[str, dict[str, float]], first: str = "protocol") -> str:
     """Scores of anticipation: a row per observed share and horizon, from keys such as "mean_moc@20/50"."""
     titles = [key for key in ANTICIPATION_KEYS if any(key in row for row in rows.values())]
     body = []
@@ -147,7 +148,7 @@ def horizon_table(rows: dict[str, dict[str, float]]) -> str:
             name = setting.replace("/", " % seen, next ") + " %" if setting else "mean"
             part = f"@{setting}" if setting else ""
             body.append([protocol, name, *(figure(k, row[k + part]) if k in row else "" for k in titles)])
-    return table(("protocol", "", *titles), body)
+    return table((first, "", *titles), body)
 
 
 def figure(key: str, value: float) -> str:
@@ -156,7 +157,9 @@ def figure(key: str, value: float) -> str:
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A run folder, a saved model folder or a hub id.")],
+    run: Annotated[
+        str | None, typer.Argument(help="A run folder, a saved model folder or a hub id.", show_default=False)
+    ] = None,
     data: Data = None,
     split: Annotated[int | None, typer.Option(help="Test on this split; the run's own by default.")] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Evaluation protocol; repeatable.")] = None,
@@ -176,11 +179,31 @@ def evaluate(
         list[str] | None,
         typer.Option(help="A run that was scored so before, shown beside this one; repeatable."),
     ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Anticipation: also score repeat_last, nearest_neighbour, ngram, grammar, "
+            "transcript_sampler or all of them, fitted on the training side; without a run with --data; "
+            "repeatable."
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Score a trained model on the test side of its data, under named protocols."""
-    if jpeg or compare or corruptions is not None or severities is not None:
+    corrupted = bool(jpeg or compare or corruptions is not None or severities is not None)
+    if baseline:
+        from framecast.cli.anticipation import evaluate_baselines
+
+        if corrupted:
+            raise ValueError(
+                "baselines of anticipation read labels, not pixels; score corrupted pixels without them"
+            )
+        evaluate_baselines(*(run, baseline, data, split, protocol, out, pick_device(device)), as_json=as_json)
+        return
+    if run is None:
+        raise ValueError("nothing was given to score; pass a run folder, a model or --baseline NAME")
+    if corrupted:
         from framecast.cli.robustness import evaluate_robustness
 
         evaluate_robustness(
@@ -210,6 +233,8 @@ def evaluate(
         show_json(result.to_json() | {"written": path})
         return
     show(protocol_table(result.scores))
+    for name, found in result.tokens.items():
+        show(f"\ntokens left, {name}\n{tokens_table(found)}\n{found.cost()}\n")
     many = result.kind + "s"
     side = f"test {many}" if result.subset == "test" else f"{many}, training {many} among them,"
     show(f"{result.num_items} {side} of {result.data}, written to {path}")

@@ -125,7 +125,8 @@ def start_model(name: str, weights: str, config: dict[str, Any]) -> nn.Module:
         folder = model_folder(weights)
         source = read_safetensors(folder / "model.safetensors")
         with suppress(ValueError):  # of a release: its sizes are read from its tensors
-            stated = read_about(folder)["config"]
+            about = read_about(folder)
+            stated = about["config"] | about.get("adaptive", {})
             asked = {key: value for key, value in stated.items() if key in wanted} | asked
     with saying_what_brings(name, known if known is not None and weights == known.source else None):
         return import_checkpoint(system_of(name), source, **asked)

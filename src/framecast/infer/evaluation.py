@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from framecast.checkpoints import card_of, load
+from framecast.backbones.adaptive_model import AdaptiveModel
+from framecast.checkpoints import ModelCard, card_of, load
 from framecast.data.segmentation import SegmentationData, open_folder
+from framecast.infer.token_statistics import TokenStatistics, macs_around_blocks, token_statistics
 from framecast.metrics.anticipation_protocols import get_anticipation_protocol
 from framecast.metrics.protocols import get_protocol
 from framecast.recipes.build import anticipation_sides, open_data, open_recognition_data, view_protocol
 from framecast.tasks.forecasting import Sampling, collect_futures
-from framecast.tasks.recognition import collect_probabilities, views_of
+from framecast.tasks.recognition import classify, collect_probabilities, views_of
 from framecast.tasks.segmentation import check_features_of, collect_predictions
-from framecast.train.anticipation_recipe import AnticipationRecipe
+from framecast.train.anticipation_recipe import (
+    AnticipationDataSettings,
+    AnticipationRecipe,
+    SamplingSettings,
+)
 from framecast.train.config import load_recipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
@@ -36,9 +43,13 @@ class Evaluation:
     num_items: int
     model: str
     kind: str = "video"  # or "image"
+    tokens: dict[str, TokenStatistics] = field(default_factory=dict)  # per protocol, of an adaptive model
 
     def to_json(self) -> dict[str, Any]:
-        return dict(vars(self))
+        values = {key: value for key, value in vars(self).items() if key != "tokens"}
+        if self.tokens:
+            values["tokens"] = {protocol: found.to_json() for protocol, found in self.tokens.items()}
+        return values
 
     def write(self, path: Path) -> None:
         write_file(path, json.dumps(self.to_json(), indent=2) + "\n")
@@ -67,10 +78,9 @@ def evaluate_run(
         wanted = recipe.data if isinstance(recipe, RecognitionRecipe) else RecognitionDataSettings(root="")
         return evaluate_classifier(model, wanted.model_copy(update=changes), str(run), protocols, device)
     if card_of(model).task == "anticipation":
-        if not isinstance(recipe, AnticipationRecipe):
-            raise ValueError(f"{run} has no recipe that says what is observed; evaluate the run folder")
-        changed = recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
-        return evaluate_forecaster(model, changed, str(run), protocols)
+        wanted, sampling = anticipation_settings(card_of(model), recipe)
+        wanted = wanted.model_copy(update=changes)
+        return evaluate_forecaster(model, wanted, sampling, str(run), protocols)
     for name in protocols or []:
         get_protocol(name)
     plain = SegmentationDataSettings(root="", sample_rate=card_of(model).sample_rate)
@@ -94,27 +104,46 @@ def evaluate_classifier(
     card, config = card_of(model), cast(Any, model).config
     data = open_recognition_data(settings, "test")
     check_classes(card.classes, data.classes, name, data.root)
-    scores = {}
+    scores, tokens = {}, {}
     for wanted in protocols or [card.protocol]:
         protocol = view_protocol(wanted, data.kind)
         views = views_of(data, config, protocol, card.frames, channels=card.channels)
-        scores[wanted] = collect_probabilities(model, views, data.classes, protocol, device).compute()
+        recording = model.record(with_ids=False) if isinstance(model, AdaptiveModel) else nullcontext()
+        with recording as record:
+            scores[wanted] = collect_probabilities(model, views, data.classes, protocol, device).compute()
+        if isinstance(model, AdaptiveModel) and record is not None:
+            around = macs_around_blocks(model, views[0]["pixels"].to(device), classify)
+            tokens[wanted] = token_statistics(model, record, around)
     split = settings.split if data.held_back else None
-    return Evaluation(scores, str(data.root), split, data.subset, len(data), name, data.kind)
+    return Evaluation(scores, str(data.root), split, data.subset, len(data), name, data.kind, tokens)
+
+
+def anticipation_settings(
+    card: ModelCard, recipe: object = None
+) -> tuple[AnticipationDataSettings, SamplingSettings]:
+    """The data and the sampling of a model's recipe, or what its card says of them."""
+    if isinstance(recipe, AnticipationRecipe):
+        return recipe.data, recipe.sampling
+    observe = card.notes.get("observe", "labels")
+    data = AnticipationDataSettings(root="", sample_rate=card.sample_rate, observe=observe)
+    return data, SamplingSettings(**card.notes.get("sampling", {}))
 
 
 def evaluate_forecaster(
-    model: nn.Module, recipe: AnticipationRecipe, name: str, protocols: list[str] | None = None
+    model: nn.Module,
+    settings: AnticipationDataSettings,
+    sampling: SamplingSettings,
+    name: str,
+    protocols: list[str] | None = None,
 ) -> Evaluation:
     """Score futures on the test side of a data set: accuracy, uncertainty and order of actions."""
-    train_side, test_side = anticipation_sides(recipe.data)
+    train_side, test_side = anticipation_sides(settings)
     data = test_side or train_side
     check_classes(card_of(model).classes, data.classes, name, data.folder.root)
-    sampling = Sampling(**recipe.sampling.model_dump())
-    scores = {}
-    for wanted in protocols or [card_of(model).protocol or recipe.protocol]:
+    drawn, scores = Sampling(**sampling.model_dump()), {}
+    for wanted in protocols or [card_of(model).protocol]:
         protocol = get_anticipation_protocol(wanted)
-        own = replace(sampling, samples=protocol.samples or sampling.samples)
+        own = replace(drawn, samples=protocol.samples or drawn.samples)
         metrics = collect_futures(model, data, protocol, own)
         scores[wanted] = (
             metrics.compute(protocol) | metrics.uncertainty(protocol) | metrics.transcript(protocol)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from framecast.backbones.adaptive_model import AdaptiveModel
+from framecast.infer.token_statistics import TokenStatistics, macs_around_blocks, token_statistics
 from framecast.profile.counting import Counts, count
 from framecast.profile.energy import EnergyMeter, NotMeasurable, energy_meter
 from framecast.profile.memory import Memory, measure_here, peak_memory
@@ -15,6 +17,7 @@ from framecast.profile.report import ModelProfile
 from framecast.profile.subjects import Subject
 from framecast.profile.timing import Timing, measure, num_threads
 
+AT_ONCE = 16  # inputs of which it is seen how many tokens are left
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")
 
 
@@ -40,16 +43,17 @@ def profile_subject(
 ) -> ModelProfile:
     """Profile a registered model or a trained run.
 
-    x: a batch of real inputs, the first of which is counted and all of which are timed, over and over where
-    `settings.batch` asks for more; None = random numbers of the subject's shape. data: their name. Raises
-    ValueError where the model cannot read the input.
+    x: real inputs, the first of which is counted and as many as `settings.batch` are timed, over and over
+    where it asks for more; an adaptive model is shown all of them. None = random numbers of the subject's
+    shape. data: their name. Raises ValueError where the model cannot read the input.
     """
     if x is not None:
         subject = replace(subject, shape=tuple(x.shape[1:]))
     missing: dict[str, str] = {}
     counts, executed, where = _counts(subject, settings, x)
-    timing = memory = None
+    timing = memory = tokens = None
     if not settings.counts_only:
+        tokens = _tokens(subject.build(settings.device), x, missing)
         with num_threads(settings.threads) as threads:
             timing = _timing(subject, settings, x, missing)
             try:
@@ -66,6 +70,7 @@ def profile_subject(
         data=data,
         timing=timing,
         memory=memory,
+        tokens=tokens,
         scores=scores or {},
         missing=missing,
     )
@@ -80,10 +85,12 @@ def profile_model(
     """
     missing: dict[str, str] = {}
     model.eval()
-    counts, executed = count(model, x[:1], whole=True), count(model, x[:1])
+    counts, executed = count(_unmodified(model), x[:1], whole=True), count(model, x[:1])
     timing: Timing | None = None
     memory: Memory | None = None
+    tokens: TokenStatistics | None = None
     if not settings.counts_only:
+        tokens = _tokens(model, x, missing)
         with num_threads(settings.threads):
             timing = _timed(model, x, settings.seconds, missing)
             try:
@@ -100,8 +107,29 @@ def profile_model(
         data="given input",
         timing=timing,
         memory=memory,
+        tokens=tokens,
         missing=missing,
     )
+
+
+def _unmodified(model: nn.Module) -> nn.Module:
+    """Papers' "every token through every layer" is that of the model whose tokens are sampled."""
+    return model.host if isinstance(model, AdaptiveModel) else model
+
+
+@torch.inference_mode()
+def _tokens(model: nn.Module, x: Tensor | None, missing: dict[str, str]) -> TokenStatistics | None:
+    """What an adaptive model keeps of all inputs, where they are real ones."""
+    if not isinstance(model, AdaptiveModel):
+        return None
+    if x is None:
+        missing["tokens left"] = "random numbers do not tell; take a trained model and --data FOLDER"
+        return None
+    parts = x.to(next(model.parameters()).device).split(AT_ONCE)
+    with model.record(with_ids=False) as record:
+        for part in parts:
+            model(part)
+    return token_statistics(model, record, macs_around_blocks(model, parts[0]))
 
 
 def _counts(subject: Subject, settings: Settings, x: Tensor | None) -> tuple[Counts, Counts, str]:
@@ -110,12 +138,12 @@ def _counts(subject: Subject, settings: Settings, x: Tensor | None) -> tuple[Cou
         if not settings.count_run:
             model, one = subject.build("meta"), subject.random_input(1, "meta")
             try:
-                return count(model, one, whole=True), count(model, one), "shapes"
+                return count(_unmodified(model), one, whole=True), count(model, one), "shapes"
             except NotImplementedError:  # the model asks for values, which `meta` does not have
                 pass
         model = subject.build(settings.device)
         one = subject.random_input(1, settings.device) if x is None else x[:1].to(settings.device)
-        return count(model, one, whole=True), count(model, one), "data"
+        return count(_unmodified(model), one, whole=True), count(model, one), "data"
     except (RuntimeError, IndexError, ValueError) as error:
         text = f"{subject.name} cannot read an input of {subject.input_text}: {first_line(error)}"
         raise ValueError(text) from error

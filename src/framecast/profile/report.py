@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import framecast
+from framecast.infer.token_statistics import TokenStatistics
 from framecast.ops import native_library
 from framecast.profile.counting import Cost, Counts
 from framecast.profile.memory import Memory
@@ -36,12 +37,18 @@ class ModelProfile:
     data: str = ""  # where the input came from, "" = random numbers
     timing: Timing | None = None
     memory: Memory | None = None
+    tokens: TokenStatistics | None = None  # what an adaptive model keeps, over all inputs
     scores: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)  # "energy", … -> why it was not measured
 
     @property
     def total(self) -> Cost:
         return self.counts.total
+
+    @property
+    def macs_run(self) -> float:
+        """Of an input; of an adaptive model the mean over all of them."""
+        return self.executed.total.macs if self.tokens is None else self.tokens.macs
 
     def to_json(self) -> dict[str, Any]:
         """Numbers in plain units: operations, bytes, milliseconds, joules."""
@@ -62,6 +69,7 @@ class ModelProfile:
             "modules": modules,
             "timing": None if timing is None else asdict(timing) | {"per_second": timing.per_second},
             "memory": None if self.memory is None else asdict(self.memory),
+            "tokens": None if self.tokens is None else self.tokens.to_json(),
             "scores": self.scores,
             "missing": self.missing,
         }
@@ -92,7 +100,7 @@ def summary_rows(profiles: Sequence[ModelProfile], metric: str | None = None) ->
         t, m = p.timing, p.memory
         row = {"model": p.name, "input": p.input, "parameters": quantity(p.total.params)}
         row |= {"MACs": quantity(p.total.macs), "FLOPs": quantity(p.total.flops)}
-        row["MACs run"] = quantity(p.executed.total.macs) if runs_less(profiles) else ""
+        row["MACs run"] = quantity(p.macs_run) if runs_less(profiles) else ""
         row["latency"] = f"{figure(t.wall_ms)} ms" if t else _missing(p, "timing")
         row["CPU time"] = f"{figure(t.cpu_ms)} ms" if t else ""
         row["inputs/s"] = figure(t.per_second) if t else ""
@@ -138,6 +146,8 @@ def method(profiles: Sequence[ModelProfile]) -> list[str]:
         lines.append("scan: about 9 FLOPs per step, channel and state, which most papers leave out")
     if runs_less(profiles):
         lines.append("MACs run: what the model really runs; rows that nobody reads are never made")
+    sampling = [(p.name, p.tokens) for p in profiles if p.tokens]
+    lines += [f"{name} samples tokens: {found.cost()}; parts are of the first" for name, found in sampling]
     timings = [p.timing for p in profiles if p.timing]
     if timings:
         threads = ", ".join(dict.fromkeys(_threads(t) for t in timings))

@@ -54,11 +54,15 @@ def own_input(subject: Subject, data: Path | None = None, count: int = 1) -> tup
 
     Segmentation: features (1, C, T) of the video of median length. Recognition: `count` images or clips,
     evenly spread over the test side, each as the run's protocol looks at it first. data: folder in the place
-    of the one that the run was trained on. Raises ValueError or OSError where the data cannot be opened.
+    of the one that the run was trained on, or for a saved model without a recipe. Raises ValueError or
+    OSError where the data cannot be opened.
     """
     run = Path(subject.folder).parent
     if not (run / "config.yaml").is_file():
-        return None
+        recognises = read_about(Path(subject.folder))["card"].get("task") == "recognition"
+        if data is None or not recognises:
+            return None
+        return _pixels(subject, RecognitionDataSettings(root=str(data)), count)
     recipe: Any = load_recipe(run)
     settings = recipe.data if data is None else recipe.data.model_copy(update={"root": str(data)})
     if isinstance(recipe, RecognitionRecipe):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from framecast.backbones.adaptive import adaptive
 from framecast.checkpoints import load, model_folder, read_about
 from framecast.registry import create_model, did_you_mean, entries
 
@@ -29,10 +30,16 @@ class Subject:
     config: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = ()  # (3, H, W), (3, T, H, W) or (C, T), without the batch
     folder: str = ""  # saved model whose weights are taken, "" = random ones
+    adaptive: dict[str, Any] | None = None  # how it samples tokens, where it was made to
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Subject:
         return replace(cls(**values), shape=tuple(values["shape"]))
+
+    @property
+    def samples(self) -> bool:
+        """Whether the model leaves tokens out."""
+        return self.adaptive is not None or "ats" in entries("model")[self.model].tags
 
     @property
     def input_text(self) -> str:
@@ -44,7 +51,8 @@ class Subject:
         if self.folder and device != "meta":
             return load(self.folder, device)
         with torch.device(device):
-            return create_model(self.model, **self.config).eval()
+            model = create_model(self.model, **self.config).eval()
+            return model if self.adaptive is None else adaptive(model, **self.adaptive)
 
     def random_input(self, batch: int, device: str) -> Tensor:
         if device == "meta":
@@ -70,12 +78,12 @@ def find_subject(name: str, size: str | None = None) -> Subject:
     folder = model_folder(_member(path))
     about = read_about(folder)
     model, config = about["model"], about["config"]
-    known = Subject(name, model, config, folder=str(folder))
+    known = Subject(name, model, config, folder=str(folder), adaptive=about.get("adaptive"))
     shape, changes = input_shape(model, known.build("meta"), numbers)
     if "feature_dim" in changes:
         read = config.get("feature_dim")
         raise ValueError(f"{name} reads features of {read} channels, not {shape[0]}; give {read}x{shape[1]}")
-    return Subject(name, model, config, shape, str(folder))
+    return replace(known, shape=shape)
 
 
 def _registered(name: str, numbers: tuple[int, ...] | None) -> Subject:

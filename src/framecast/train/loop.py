@@ -212,8 +212,7 @@ class Trainer:
             self.watch.begin(progress.step)
             if self.world.is_main:
                 recover_folder(self.folder / "model")
-        started = time.perf_counter() - progress.seconds
-        batches = self._batches()
+        started, batches = time.perf_counter() - progress.seconds, self._batches()
         self.model.train()
         with progress_bar(self.world, progress.step, self.total) as advance:
             while progress.step < self.total:
@@ -240,6 +239,8 @@ class Trainer:
                     self._save_checkpoint()
                 if result.stop and progress.step < self.total:
                     self._leave(stop)
+        if not self.total:
+            self._evaluate()
         return self._finish()
 
     @property

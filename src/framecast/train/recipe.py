@@ -88,7 +88,7 @@ class Recipe(Settings):
     schedule: ScheduleSettings = ScheduleSettings()
 
     epochs: int | None = Field(None, ge=1)  # give epochs or steps
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=0)  # 0: nothing is trained, the start is scored and kept
     batch_size: int = Field(1, ge=1)  # samples per optimiser step, over all processes
     group_lengths: bool = False  # samples of like lengths share a batch: less padding, less mixing
     accumulate: int = Field(1, ge=1)  # micro-batches that a process cuts its share into

@@ -34,7 +34,7 @@ from framecast.viz.canvas import (
     shortened,
     text_width,
 )
-from framecast.viz.markup import Markup, element, page
+from framecast.viz.markup import Markup, element, join, page
 from framecast.viz.palette import class_color, clean
 from framecast.viz.report import facts_card, header
 from framecast.writing import write_file
@@ -83,8 +83,11 @@ def write_cost_page(
     metric: str,
     title: str = "Accuracy against cost",
     facts: Mapping[str, str] | None = None,
+    more: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
 ) -> Path:
-    """Write one self-contained page: the picture, where there are points, and a table of all rows."""
+    """Write one self-contained page: the picture, where there are points, a table of all rows, and more
+    tables by title.
+    """
     picture = Markup("")
     if points:
         code = base64.b64encode(_picture(points, ".svg", metric, "")).decode()
@@ -97,10 +100,14 @@ def write_cost_page(
         title=title,
         header=header(title, [f"{len(rows)} models" if len(rows) > 1 else "one model"], None, None),
         picture=picture,
-        table=_table(rows),
+        table=join([_table(rows), *(_titled(name, part) for name, part in (more or {}).items())]),
         facts=facts_card(facts, None),
     )
     return write_file(path, content)
+
+
+def _titled(title: str, rows: Sequence[Mapping[str, str]]) -> Markup:
+    return join([element("h2", title), _table(rows)])
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> Markup:
