@@ -1,5 +1,5 @@
 # Two commands on a fresh machine with Python >= 3.11, git and make:
-#   make demo    sets up everything and segments real videos        (make demo DATA=folder trains on yours)
+#   make demo    sets up everything, segments real videos, looks ahead (make demo DATA=folder trains on yours)
 #   make test    sets up everything and runs the tests
 PYTHON ?= python3
 VENV ?= .venv

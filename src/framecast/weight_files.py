@@ -24,6 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from framecast.weights import shipped_folder
+
 SUFFIXES = (".safetensors", ".onnx", ".pt", ".pth", ".pyth", ".ckpt", ".bin", ".npz")
 # where releases put their state dict
 CONTAINERS = ("model_state", "model", "module", "state_dict", "teacher")
@@ -113,6 +115,15 @@ def package_file(address: str) -> Path:
     if not path.is_relative_to(home):
         raise ValueError(f"{address} points outside the package")
     return path
+
+
+def find_folder(path: str | Path) -> Path:
+    """A folder that is there, the model of that name which ships with framecast, or one from the hub."""
+    folder = Path(path)
+    if folder.exists():
+        return folder
+    shipped = shipped_folder(str(path))
+    return shipped or (hub_folder(str(path)) if is_hub_id(str(path)) else folder)
 
 
 def is_hub_id(text: str) -> bool:

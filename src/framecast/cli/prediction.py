@@ -97,8 +97,8 @@ def predict(
     """
     if (model is not None) + unsupervised + (baseline is not None) != 1:
         raise ValueError(
-            "pass either --model RUN for a trained model, --baseline NAME for a simple forecast of what comes "
-            "next, or --unsupervised for label-free segments"
+            "pass either --model RUN for a trained model, --baseline NAME for a simple forecast of what "
+            "comes next, or --unsupervised for label-free segments"
         )
     if baseline is None:
         refuse_options(context, BASELINE_ONLY, "--baseline NAME, which learns from the labels of a folder")

@@ -7,8 +7,8 @@ first one at two depths (`LocationAwareNorm`), and the day of the year is added 
 
 As in the release, since its weights want it: only 22 of the 25 rows and columns reach the dynamic branch and
 24 the static one, for pooling drops what is left over, so the target is not quite in the middle of what is
-seen (`window_cells=30` loses nothing); the first modulation reads features before their normalisation; the day
-of the year is counted as in a leap year (1 March is 61 in every year).
+seen (`window_cells=30` loses nothing); the first modulation reads features before their normalisation; the
+day of the year is counted as in a leap year (1 March is 61 in every year).
 Shapes: B batch, V dynamic and S static variables, T days with the latest one first, H and W cells, C classes.
 """
 

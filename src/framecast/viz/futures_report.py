@@ -17,7 +17,7 @@ from framecast.viz.chances import ChanceStack, chance
 from framecast.viz.futures import past_strip
 from framecast.viz.futures_view import FuturesView
 from framecast.viz.images import data_uri
-from framecast.viz.lanes import STRIP_PIXELS, axis_row, curve_row, segment_shapes, track
+from framecast.viz.lanes import STRIP_PIXELS, Size, axis_row, curve_row, segment_shapes, track
 from framecast.viz.markup import Markup, element, join, page, percent, relative_link
 from framecast.viz.palette import is_background, readable
 from framecast.viz.report import count, facts_card, header
@@ -38,6 +38,7 @@ def write_futures_report(
     truth: Segments | None = None,
     rows: int = 5,
     filmstrip: Sequence[np.ndarray] | None = None,
+    filmstrip_times: Sequence[float] | np.ndarray | None = None,
     files: Sequence[str | Path] = (),
     scores: Mapping[str, str | float] | None = None,
     facts: Mapping[str, str] | None = None,
@@ -47,8 +48,9 @@ def write_futures_report(
     """Write what may come after what was seen of one video as a single HTML file.
 
     video: "name" is the headline, other entries are shown as they are. truth: labels of the whole video from
-    its first frame on. rows: sampled futures in the picture. filmstrip: pictures (H, W, 3) uint8, spread
-    evenly over what was seen. files: written beside the page, for links. The rest is as in `write_report`.
+    its first frame on. rows: sampled futures in the picture. filmstrip: pictures (H, W, 3) uint8 of what was
+    seen, spread evenly over it where `filmstrip_times` does not say when each is shown. files: written beside
+    the page, for links. The rest is as in `write_report`.
 
     Raises ValueError as `draw_futures` does.
     """
@@ -61,7 +63,7 @@ def write_futures_report(
         "report.js",
         title=f"{name} – futures",
         header=header(name, chips(view, about), scores, back),
-        timeline=element("div", *timeline(view, filmstrip), class_="lanes"),
+        timeline=element("div", *timeline(view, filmstrip, filmstrip_times), class_="lanes"),
         futures_title="The forecast" if len(futures) == 1 else "Possible futures",
         futures=futures_table(view),
         outlook=outlook_card(view),
@@ -80,11 +82,15 @@ def chips(view: FuturesView, about: Mapping[str, object]) -> list[str]:
 # -- timeline ---------------------------------------------------------------------------------------------
 
 
-def timeline(view: FuturesView, filmstrip: Sequence[np.ndarray] | None) -> list[Markup]:
+def timeline(
+    view: FuturesView,
+    filmstrip: Sequence[np.ndarray] | None,
+    times: Sequence[float] | np.ndarray | None,
+) -> list[Markup]:
     """Lanes, areas and curve over one axis, from top to bottom."""
-    rows = [head_row(view), film(view, filmstrip)]
+    rows = [head_row(view), film(view, filmstrip, times)]
     both = [lane for lane in (view.observed, view.mode) if lane is not None]
-    rows.append(future_track("forecast" if view.is_certain else "most probable", both, view, tall=True))
+    rows.append(future_track("forecast" if view.is_certain else "most probable", both, view, size="full"))
     rows += [
         future_track(view.share(group), [lane], view)
         for group, lane in zip(view.groups, view.group_lanes, strict=False)
@@ -117,10 +123,14 @@ def head_row(view: FuturesView) -> Markup:
     return join([element("span", class_="lane-name"), element("svg", *marks, class_="head")])
 
 
-def film(view: FuturesView, filmstrip: Sequence[np.ndarray] | None) -> Markup:
+def film(
+    view: FuturesView,
+    filmstrip: Sequence[np.ndarray] | None,
+    times: Sequence[float] | np.ndarray | None,
+) -> Markup:
     """Pictures of the past that is shown, each where it happens."""
     share = view.axis.position(view.now)
-    strip = past_strip(view, filmstrip, None, TRACK * share, TRACK * share)
+    strip = past_strip(view, filmstrip, times, TRACK * share, TRACK * share)
     if strip is None:
         return Markup("")
     cells, wide = [], share / len(strip.cells)
@@ -134,13 +144,15 @@ def film(view: FuturesView, filmstrip: Sequence[np.ndarray] | None) -> Markup:
     return join([element("span", class_="lane-name"), drawing])
 
 
-def future_track(label: str, lanes: Sequence[Lane], view: FuturesView, *, tall: bool = False) -> Markup:
+def future_track(label: str, lanes: Sequence[Lane], view: FuturesView, *, size: Size = "thin") -> Markup:
+    """Lanes in one row with the line of now; segments are named but in a "mini" row."""
+    kind: Size = "mini" if size == "mini" else "thin"  # "full" segments lead to a table of segments
     shapes = [
         shape
         for lane in lanes
-        for shape in segment_shapes(lane.row, lane.limits, view.axis, view.colors, "thin")
+        for shape in segment_shapes(lane.row, lane.limits, view.axis, view.colors, kind)
     ]
-    return track(label, [*shapes, now_rule(view)], "full" if tall else "thin")
+    return track(label, [*shapes, now_rule(view)], size)
 
 
 def areas(view: FuturesView, stack: ChanceStack) -> Markup:

@@ -42,9 +42,8 @@ class FuturesView:
             raise ValueError(f"{len(futures)} futures of {futures.num_steps} steps; there is nothing to draw")
         observed, step = futures.observed, futures.step_s
         futures = replace(futures, step_probs=futures.probabilities) if len(futures) > 1 else futures
-        now = futures.start_s if step is not None else float(observed.num_frames)
+        first, now = shown_past(futures)
         horizon = futures.num_steps * (step or 1.0)
-        first = max(0.0, now - LONGEST_PAST * horizon)
         axis = TimeAxis("frames" if step is None else "seconds", now + horizon, first)
 
         def coming(segments: Segments) -> Lane:
@@ -167,6 +166,13 @@ class FuturesView:
 
     def share(self, group: FutureGroup) -> str:
         return f"{len(group)} of {len(self.futures)}"
+
+
+def shown_past(futures: Futures) -> tuple[float, float]:
+    """Where the part of what was seen that is shown begins, and now: seconds, frames without a rate."""
+    step = futures.step_s
+    now = futures.start_s if step is not None else float(futures.observed.num_frames)
+    return max(0.0, now - LONGEST_PAST * futures.num_steps * (step or 1.0)), now
 
 
 def past_lane(row: Segments, axis: TimeAxis, step: float | None, part: tuple[float, float]) -> Lane | None:

@@ -111,10 +111,12 @@ def write_index(
     title: str = "Videos",
     scores: Mapping[str, str | float] | None = None,
     facts: Mapping[str, str] | None = None,
+    beside: Sequence[Markup] = (),
 ) -> Path:
     """Write the page that lists videos with small timelines and links to their reports.
 
-    The links are relative, so the folder can be moved as a whole. Raises ValueError without videos.
+    beside: cards of other pages, shown below the videos. The links are relative, so the folder can be moved
+    as a whole. Raises ValueError without videos.
     """
     if not videos:
         raise ValueError("no videos to list; pass at least one entry")
@@ -133,7 +135,7 @@ def write_index(
         title=title,
         header=header(title, chips, scores, None),
         legend=element("ul", *key, class_="key"),
-        videos=join([search, *cards] if len(videos) > 5 else cards),
+        videos=join([*([search] if len(videos) > 5 else []), *cards, *beside]),
         facts=facts_card(facts, None),
     )
     return write_file(path, content)
