@@ -16,6 +16,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from framecast.train.study import study_evidence
+
 KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
 TITLES = ("accuracy", "edit", "F1@10", "F1@25", "F1@50")
 COLORS = {  # the same model the same colour in every panel, in the order of the tables
@@ -33,24 +35,11 @@ START, END = "<!-- table:start -->", "<!-- table:end -->"
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    study = json.loads((folder / "summary.json").read_text())
-    if not study["complete"]:
+    study = study_evidence(folder)
+    if study is None:
         raise SystemExit(f"{folder} is not finished; run its command again, it goes on")
-    environment = json.loads(next(folder.glob("*/environment.json")).read_text())
-    environment = environment[-1] if isinstance(environment, list) else environment
-    environment.pop("command", None)  # holds local paths; run.sh is the command
-    return {
-        "splits": study["splits"],
-        "seeds": study["seeds"],
-        "mean": study["mean"],
-        "std": study["std"],
-        "per_run": [
-            {"split": run["split"], "seed": run["seed"], **{key: run["metrics"][key] for key in KEYS}}
-            for run in study["runs"]
-        ],
-        "wall_seconds": round(sum(run["seconds"] for run in study["runs"])),
-        "environment": environment,
-    }
+    kept = ("split", "seed", *KEYS)
+    return study | {"per_run": [{key: run[key] for key in kept} for run in study["per_run"]]}
 
 
 def protocols_of(mean: dict[str, float]) -> list[str]:

@@ -15,6 +15,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from framecast.train.study import study_evidence
+
 HERE = Path(__file__).parent
 START, END = "<!-- table:start -->", "<!-- table:end -->"
 SETTINGS = [f"{seen}/{ahead}" for seen in (20, 30) for ahead in (10, 20, 30, 50)]
@@ -49,24 +51,6 @@ METRICS = {
     "25 futures, mean MoC": "mean_moc",
     "25 futures, top-1 MoC": "top1_moc",
 }
-
-
-def read_study(folder: Path) -> dict[str, Any] | None:
-    path = folder / "summary.json"
-    study = json.loads(path.read_text()) if path.is_file() else {"complete": False}
-    if not study["complete"]:
-        return None
-    environment = json.loads(next(folder.glob("*/environment.json")).read_text())
-    environment = environment[-1] if isinstance(environment, list) else environment
-    environment.pop("command", None)  # holds local paths; run.sh is the command
-    return {
-        "splits": study["splits"],
-        "seeds": study["seeds"],
-        "mean": study["mean"],
-        "per_run": [{"split": r["split"], "seed": r["seed"], **r["metrics"]} for r in study["runs"]],
-        "wall_seconds": round(sum(run["seconds"] for run in study["runs"])),
-        "environment": environment,
-    }
 
 
 def rows_of(summary: dict[str, Any], dataset: str, metric: str) -> list[tuple[str, list[float]]]:
@@ -132,7 +116,7 @@ def main(runs: Path) -> None:
     for dataset in DATASETS:
         rows |= {f"{dataset}/{name}": row for name, row in found[dataset].items()}
         for name in STUDIES:
-            study = read_study(runs / dataset / name)
+            study = study_evidence(runs / dataset / name)
             if study is None or study["splits"] != SPLITS[dataset]:
                 print(f"{dataset}/{name} is not finished; left out")
                 continue

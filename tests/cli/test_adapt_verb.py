@@ -65,7 +65,7 @@ def test_profile_counts_what_real_images_leave(folder: Path) -> None:
     assert adapted["total"]["macs"] == run["total"]["macs"] == found["full_macs"]
     assert found["inputs"] > 1
     # of one image; a few more rows are made where that is cheaper than to leave them out
-    assert 0.95 * found["fewest_macs"] <= adapted["executed"]["macs"] <= 1.05 * found["most_macs"]
+    assert found["fewest_macs"] <= adapted["executed"]["macs"] <= 1.05 * found["most_macs"]
     assert run["tokens"] is None
     text = succeed(*words, "--out", "cost", cwd=folder).out
     assert "Tokens left in adapted" in text

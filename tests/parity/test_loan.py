@@ -96,7 +96,7 @@ def check_layer(fixture: Fixture) -> None:
         layer.load_state_dict({name[key]: t for key, t in fixture.part(f"state.{case}").items()})
         x, condition = given["x"].requires_grad_(), given["cond"].requires_grad_()
         out = layer.eval()(x, condition)
-        rounding: dict[str, Any] = near(fixture) | {"rtol": 1e-5}  # numbers up to 5
+        rounding: dict[str, Any] = near(fixture) | {"rtol": 1e-6}  # of numbers up to 8, in their last places
         assert_close(out, expected["eval"], **rounding)
         gradients = fixture.part(f"grad.{case}")
         trained = layer.train()(x, condition)
@@ -123,20 +123,21 @@ def check_train_step(fixture: Fixture) -> None:
     assert_close(loss, fixture.part("out")["loss"], **tolerance)
     parameters = dict(model.named_parameters())
     assert len(parameters) == len(fixture.meta["grad_norms"])
+    # A bias that the norm after it takes out has no gradient but rounding (4e-13 in float64, 1e-4 here).
+    rounding = {key for key, norm in fixture.meta["grad_norms"].items() if norm < 2e-4}
+    assert all(key.endswith(".bias") for key in rounding)
     for key, norm in fixture.meta["grad_norms"].items():
         own = float(parameters[ours(key)].grad.norm())
-        assert own == pytest.approx(norm, rel=1e-3, abs=2e-4), key
+        assert own < 2e-4 if key in rounding else own == pytest.approx(norm, rel=1e-4), key
     for key, gradient in fixture.part("grad").items():
         own = parameters[ours(key)].grad.reshape(gradient.shape)
-        # what a norm takes out again has no gradient but rounding
-        assert_close(own, gradient, rtol=1e-3, atol=max(1e-4 * float(gradient.abs().max()), 1e-4))
+        if key not in rounding:
+            assert_close(own, gradient, rtol=0, atol=1e-4 * float(gradient.abs().max()))
     optimiser.step()
     state = model.state_dict()
-    for key, value in fixture.part(
-        "after"
-    ).items():  # Adam makes steps of rounding, where there is no gradient
-        near_zero: dict[str, Any] = tolerance | {"atol": 5e-6}
-        assert_close(state[ours(key)].reshape(value.shape), value, **near_zero)
+    for key, value in fixture.part("after").items():
+        step = {"atol": 5e-6} if key in rounding else {}  # Adam makes steps of rounding, too
+        assert_close(state[ours(key)].reshape(value.shape), value, **tolerance | step)
 
 
 def check_loader(fixture: Fixture, folder: Path) -> None:
@@ -213,6 +214,18 @@ def check_dense_map(fixture: Fixture) -> None:
         assert torch.isnan(log_prob).sum() == log_prob.numel() - inner.numel()
 
 
+def check_every_tile(fixture: Fixture) -> None:
+    """Both released networks on the fixture's region: one pass in tiles of any size, and single windows."""
+    dynamic, static = inputs(fixture.part("in"))
+    for path in sorted(p for root in roots() for p in (root / "loan").glob("pretrained_*.safetensors")):
+        model: Any = fc.import_checkpoint("loan", path)
+        day = int(fixture.part("in")["doy"]) if model.config.time_encoding else None
+        alone = DangerMapper(model, impl="per-patch").log_prob(dynamic[0], static[0], day=day)
+        for tile in (1, 3, 7, 16, 64):
+            whole = DangerMapper(model, impl="dense", tile=tile).log_prob(dynamic[0], static[0], day=day)
+            assert_close(whole, alone, rtol=0, atol=1e-5, equal_nan=True)
+
+
 def check_swin3d(fixture: Fixture) -> None:
     model: Any = fc.import_checkpoint("loan_transformers", fixture.part("state"))
     c, config = model.config, fixture.config
@@ -266,4 +279,6 @@ def test_loan(fixture: Fixture | None, tmp_path: Path) -> None:
     if fixture.kind == "loader":
         return check_loader(fixture, tmp_path)
     assert fixture.kind in CHECKS, f"unknown kind {fixture.kind}"
+    if fixture.kind == "dense_map":
+        check_every_tile(fixture)
     return CHECKS[fixture.kind](fixture)

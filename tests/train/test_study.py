@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from framecast.train.recipe import Recipe
-from framecast.train.study import run_study, summarise
+from framecast.train.study import run_study, study_evidence, summarise
 
 from .tiny_task import TinyTask, save_tiny, tiny_recipe
 
@@ -34,10 +34,17 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
         study()
     partial = json.loads((tmp_path / "summary.json").read_text())
     assert (partial["complete"], len(partial["runs"]), partial["seeds"]) == (False, 3, [5])
+    assert study_evidence(tmp_path) is None
     built.clear()
     done = study()
     assert built == ["split2-seed6"]
     assert done == json.loads((tmp_path / "summary.json").read_text())
+    evidence = study_evidence(tmp_path)
+    assert evidence is not None
+    assert [(run["split"], run["seed"]) for run in evidence["per_run"]] == [(1, 5), (2, 5), (1, 6), (2, 6)]
+    assert evidence["mean"] == done["mean"]
+    assert "torch" in json.dumps(evidence["environment"])
+    assert "command" not in evidence["environment"]
     assert done["complete"]
     one = [run["metrics"]["accuracy"] for run in done["runs"]]
     assert done["mean"]["accuracy"] == pytest.approx(statistics.fmean(one))

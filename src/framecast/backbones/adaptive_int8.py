@@ -57,9 +57,8 @@ def int8(model: Model) -> Model:
     host = made.host if isinstance(made, AdaptiveModel) else made
     for block in host.blocks:
         if isinstance(made, AdaptiveModel):
-            block.attn.qkv = SplitLinear(
-                block.attn.qkv
-            )  # keys and values are asked of more tokens than queries
+            # Keys and values are asked of more tokens than queries.
+            block.attn.qkv = SplitLinear(block.attn.qkv)
         for module in list(block.modules()):
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):

@@ -99,6 +99,25 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def study_evidence(folder: str | Path) -> dict[str, Any] | None:
+    """What to publish of a finished study: figures of every run and their means, wall time, environment.
+
+    None while it is not complete. The command is left out of the environment: it holds local paths.
+    """
+    study = read_summary(Path(folder))
+    if study is None or not study["complete"]:
+        return None
+    environment = json.loads(next(Path(folder).glob("*/environment.json")).read_text())
+    environment = environment[-1] if isinstance(environment, list) else environment
+    environment.pop("command", None)
+    return {
+        **{key: study[key] for key in ("splits", "seeds", "mean", "std")},
+        "per_run": [{"split": r["split"], "seed": r["seed"], **r["metrics"]} for r in study["runs"]],
+        "wall_seconds": round(sum(run["seconds"] for run in study["runs"])),
+        "environment": environment,
+    }
+
+
 def _finished(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
     """Summary of a run that is done, without building its task again; None if there is work to do."""
     summary = read_summary(folder)
