@@ -66,6 +66,17 @@ def test_frames_and_seconds_say_the_same(tmp_path: Path) -> None:
     assert np.array_equal(forecaster(unknown_rate, 20).samples, forecaster(seconds, 20).samples)
 
 
+def test_the_last_step_is_what_goes_on_now(tmp_path: Path) -> None:
+    forecaster = Forecaster(model(), sampling=FEW)  # a step is 1 s
+    seen = timeline(tmp_path, "k,0,4.2,pour\nk,4.2,4.5,stir\n")
+    assert [CLASSES[i] for i in forecaster._labels_of(seen)] == ["pour"] * 4 + ["stir"]
+    (tmp_path / "k.txt").write_text("pour\n" * 42 + "stir\n" * 3)
+    frames = read_timelines(tmp_path / "k.txt", CLASSES)[0]
+    assert [CLASSES[i] for i in forecaster._labels_of(frames)] == ["pour"] * 4 + ["stir"]
+    both = Forecaster(model(observe="both"), sampling=FEW)  # there labels belong to features at their times
+    assert [CLASSES[i] for i in both._labels_of(seen)] == ["pour"] * 5
+
+
 def test_an_unsure_past_is_drawn_segment_by_segment(tmp_path: Path) -> None:
     forecaster = Forecaster(model(), sampling=replace(FEW, samples=40))
     sure = timeline(tmp_path)

@@ -163,7 +163,10 @@ class Forecaster:
         return extract_features(self._backbone, path, settings_of(made), self.device, provenance=made)
 
     def _labels_of(self, past: Segments) -> np.ndarray:
-        """(P,) label of every step of the past: what the timeline says at its time."""
+        """(P,) label of every step of the past: what the timeline says at its time.
+
+        Where labels alone are observed, steps count back from the end: the last one is what goes on now.
+        """
         unknown = sorted(set(past.names) - set(self.card.classes) - {"unlabelled"})
         if unknown:
             raise ValueError(
@@ -174,8 +177,12 @@ class Forecaster:
         limits = past.limits_s
         if limits is None or self.step_s is None:
             frames = np.repeat(own, past.ends - past.starts)
-            return frames[:: self.card.sample_rate]
+            places = np.arange(0, len(frames), self.card.sample_rate)
+            late = len(frames) - 1 - places[-1] if self.observe == "labels" else 0
+            return frames[places + late]
         times = np.arange(limits[0, 0], limits[-1, 1], self.step_s) + 1e-9
+        if self.observe == "labels":
+            times += max(0.0, limits[-1, 1] - 1e-6 - times[-1])
         return own[np.searchsorted(limits[:, 0], times, side="right") - 1]
 
     def _drawn_pasts(
