@@ -24,7 +24,7 @@ from framecast.data.video_container import VideoError
 from framecast.infer import stream as streams
 from framecast.infer.forecaster import Forecaster
 from framecast.infer.frame_features import FeatureSettings, extract_features, provenance_of
-from framecast.infer.live_segmentation import Hysteresis, LiveTimeline, is_causal, steady
+from framecast.infer.live_segmentation import Hysteresis, LiveTimeline, is_causal
 from framecast.infer.predictor import Predictor
 from framecast.infer.stream import Stream, StreamPlan
 from framecast.infer.stream_moments import Moment, came_true, next_actions
@@ -39,6 +39,15 @@ SETTINGS = FeatureSettings(
     "tiny", weights="0", pooling="cls+mean", image_size=(16, 24), step_s=0.25, batch_size=1
 )
 PLAN = StreamPlan(horizon_s=10, every_s=1.0, samples=4, hold_s=0.0)
+
+
+def steady(labels: np.ndarray, hold: int) -> np.ndarray:
+    """Hysteresis over the labels (T,) of a whole video: what a stream says of it in the end."""
+    state, held = Hysteresis(hold), np.empty_like(labels)
+    for i, label in enumerate(labels):
+        held[i], back = state.step(int(label))
+        held[i - back : i] = held[i]
+    return held
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,14 +14,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import numpy as np
 from PIL import Image
 
+from framecast.data.video_writing import write_clip
 from framecast.registry import did_you_mean
 
 SHAPES = ("disc", "ring", "square")
@@ -68,22 +67,6 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(140, 255, size=3)
 
 
-def write_clip(frames: list[np.ndarray], path: Path, rate: int = RATE) -> Path:
-    """Encode frames (H, W, 3) uint8 of even height and width as an mp4 file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        options = {"threads": "1", "preset": "veryfast", "crf": "18"}
-        stream: Any = container.add_stream("libx264", rate=rate, options=options)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for i, image in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
 def write_recognition_lookalike(
     layout: str,
     folder: str | Path,
@@ -128,7 +111,7 @@ class _Items:
 
     def write(self, label: str, path: Path) -> None:
         if self.kind == "video":
-            write_clip(synthetic_clip(label, self.rng, self.size), path)
+            write_clip(synthetic_clip(label, self.rng, self.size), path, RATE)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(synthetic_image(label, self.rng, self.size)).save(path)
@@ -215,7 +198,7 @@ def _write_segments(root: Path, items: _Items) -> None:
             start = len(frames)
             frames += [*clip, *[clip[-1]] * 3]
             rows.append([f"tape_{i}", start, start + len(clip), label])
-        write_clip(frames, root / "videos" / f"tape_{i}.mp4")
+        write_clip(frames, root / "videos" / f"tape_{i}.mp4", RATE)
     _write_rows(root / "segments.csv", ["video", "start", "end", "label"], rows)
 
 

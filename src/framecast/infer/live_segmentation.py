@@ -170,12 +170,3 @@ def is_causal(model: Any) -> bool:
 def hold_steps(hold_s: float, step_s: float, sample_rate: int) -> int:
     """Steps of the model that a class has to lead."""
     return max(1, round(hold_s / (step_s * sample_rate)))
-
-
-def steady(labels: np.ndarray, hold: int) -> np.ndarray:
-    """Hysteresis over the labels (T,) of a whole video: what a stream says of it in the end."""
-    state, held = Hysteresis(hold), np.empty_like(labels)
-    for i, label in enumerate(labels):
-        held[i], back = state.step(int(label))
-        held[i - back : i] = held[i]
-    return held

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from framecast.data.synthetic_recognition import write_clip
+from framecast.data.video_writing import write_clip
 from framecast.structures import KeptTokens
 from framecast.viz.canvas import FAINT, HAIRLINE, INK, Page, shortened, text_width
 from framecast.viz.images import to_image
