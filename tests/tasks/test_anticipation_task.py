@@ -92,15 +92,17 @@ def test_nothing_after_the_observation_changes_the_futures(model: str, observe: 
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     rng = np.random.default_rng(3)
+
+    def futures(source: AnticipationData, share: float) -> list[np.ndarray]:
+        walks = forecast_video(network, source, 0, share, 0.3, FEW)
+        drawn = forecast_video(network, source, 0, share, 0.3, replace(FEW, draw="coupled"))
+        return [x for x in (*walks, *drawn) if x is not None]
+
     for share in rng.uniform(0.1, 0.6, 3):
-        before = forecast_video(network, data, 0, share, 0.3, FEW)
-        after = forecast_video(network, _Changed(data, share, rng), 0, share, 0.3, FEW)
-        assert np.array_equal(before[0], after[0])
-        if before[1] is not None:
-            assert np.array_equal(before[1], after[1])
-    again = forecast_video(network, _Changed(data, 0.0, rng), 0, 0.5, 0.3, FEW)
-    plain = forecast_video(network, data, 0, 0.5, 0.3, FEW)
-    assert not np.array_equal(plain[0], again[0]), "the past should matter, or this test sees nothing"
+        before, after = futures(data, share), futures(_Changed(data, share, rng), share)
+        assert all(map(np.array_equal, before, after))
+    before, after = futures(data, 0.5), futures(_Changed(data, 0.0, rng), 0.5)
+    assert not all(map(np.array_equal, before, after)), "the past should matter, or this test sees nothing"
 
 
 class _Changed(AnticipationData):
@@ -117,15 +119,14 @@ class _Changed(AnticipationData):
         return labels
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        assert self.tracks is not None, "labels alone are read through annotation()"
         sample = dict(self.plain[index])
-        first = self.steps_before(index, int(self.share * len(self.plain.annotation(index))))
+        now = int(self.share * len(self.plain.annotation(index)))
+        first = int(np.searchsorted(self.tracks.step_frames(index), now))
         sample["labels"] = sample["labels"].copy()
         sample["labels"][first:] = self.rng.integers(len(self.classes), size=len(sample["labels"]) - first)
-        if sample["features"] is not None:
-            sample["features"] = sample["features"].copy()
-            sample["features"][:, first:] = 100 * self.rng.standard_normal(
-                sample["features"][:, first:].shape
-            )
+        sample["features"] = sample["features"].copy()
+        sample["features"][:, first:] = 100 * self.rng.standard_normal(sample["features"][:, first:].shape)
         return sample
 
 
@@ -140,6 +141,21 @@ def test_a_beginning_is_cut_at_annotated_frames(root: Path) -> None:
     hot = part.observed[-len(data.classes) :, : part.past]
     assert np.array_equal(hot.argmax(0), part.labels[: part.past])
     assert (hot.sum(0) == 1).all()
+
+
+def test_labels_alone_are_cut_into_steps_round_the_present(root: Path) -> None:
+    data, _ = sides(root, observe="labels", sample_rate=4)
+    labels = data.annotation(0)
+    now, end = int(0.3 * len(labels)), int(0.8 * len(labels))
+    part = beginning(data, 0, 0.3, 0.5)
+    assert part.labels[part.past - 1] == labels[now - 1]
+    assert part.frames[part.past] == now
+    assert part.past == -(-now // 4)
+    assert len(part.labels) - part.past == -(-(end - now) // 4)
+    assert part.labels[part.past + 1] == labels[now + 4 + 2]
+    assert np.array_equal(part.observed.argmax(0)[: part.past], part.labels[: part.past])
+    spread = at_frames(part.labels[None], part.frames, now, end)
+    assert (spread[0] == labels[now:end]).mean() > 0.8
 
 
 def test_the_rate_of_labels_can_be_told(root: Path) -> None:

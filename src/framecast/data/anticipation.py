@@ -3,8 +3,9 @@
     data = open_anticipation("breakfast", split=1, subset="train", sample_rate=15)
 
 Frames are those of the annotation, on which scores are computed; steps are those that a model sees: every
-`sample_rate`-th feature vector, or label where labels alone are observed. A share of a video is always a
-share of its annotated frames, cut with int(), as in the releases.
+`sample_rate`-th feature vector; where labels alone are observed, so many frames before and after the present,
+so that the last step of the past is what goes on now. A share of a video is always a share of its annotated
+frames, cut with int(), as in the releases.
 
 Legend: C channels, K classes, T steps of a video, N annotated frames.
 """
@@ -132,16 +133,6 @@ class AnticipationData:
         """Of the annotation, where the layout or the settings tell it; without it futures have no seconds."""
         return self.label_fps or self.folder.layout.frames_per_second
 
-    def step_frames(self, index: int) -> np.ndarray:
-        """(T,) annotated frame at which every step is."""
-        if self.tracks is not None:
-            return self.tracks.step_frames(index)
-        return np.arange(0, len(self.annotation(index)), self.sample_rate)
-
-    def steps_before(self, index: int, frame: int) -> int:
-        """How many steps of the video come before an annotated frame."""
-        return int(np.searchsorted(self.step_frames(index), frame))
-
 
 @dataclass(frozen=True)
 class Beginning:
@@ -151,13 +142,19 @@ class Beginning:
     observed: np.ndarray  # (D0, T) float32, zero beyond the past
     labels: np.ndarray  # (T,) int64
     past: int  # steps that are observed
+    frames: np.ndarray  # (T,) the annotated frame from which on every step counts
 
 
 def beginning(data: AnticipationData, index: int, share: float, predicted: float) -> Beginning:
     """An observed share of a video and the share that follows, both cut at annotated frames."""
-    sample, frames = data[index], len(data.annotation(index))
-    past = max(1, data.steps_before(index, int(share * frames)))
-    end = max(past, data.steps_before(index, int((share + predicted) * frames)))
+    total = len(data.annotation(index))
+    now, end = int(share * total), int((share + predicted) * total)
+    video = data.videos[index]
+    if data.tracks is None:
+        return _from_labels(video, data.annotation(index), len(data.classes), data.sample_rate, now, end)
+    sample, frames = data[index], data.tracks.step_frames(index)
+    past = max(1, int(np.searchsorted(frames, now)))
+    end = max(past, int(np.searchsorted(frames, end)))
     labels, features = sample["labels"], sample["features"]
     seen = observation(
         data.observe,
@@ -165,9 +162,31 @@ def beginning(data: AnticipationData, index: int, share: float, predicted: float
         labels=labels[:past],
         features=None if features is None else features[:, :past],
     )
-    observed = np.zeros((len(seen), end), dtype=np.float32)
-    observed[:, :past] = seen
-    return Beginning(sample["video"], observed, labels[:end], past)
+    return Beginning(video, _zero_beyond(seen, end), labels[:end], past, frames[:end])
+
+
+def _from_labels(
+    video: str, labels: np.ndarray, num_classes: int, rate: int, now: int, end: int
+) -> Beginning:
+    """Steps of `rate` frames before and after `now`, of which past ones are what goes on at their end.
+
+    Steps that were laid from the start of the video would end up to a step before the present, and not tell
+    what has begun since.
+    """
+    now = max(1, now)
+    seen = np.arange(now - 1, -1, -rate)[::-1]
+    coming = np.arange(now, max(now, end), rate)
+    middles = np.minimum(coming + rate // 2, len(labels) - 1)
+    shown = observation("labels", num_classes, labels=labels[seen], features=None)
+    frames = np.concatenate([np.maximum(seen - rate + 1, 0), coming])
+    steps = np.concatenate([labels[seen], labels[middles]])
+    return Beginning(video, _zero_beyond(shown, len(steps)), steps, len(seen), frames)
+
+
+def _zero_beyond(seen: np.ndarray, steps: int) -> np.ndarray:
+    observed = np.zeros((len(seen), steps), dtype=np.float32)
+    observed[:, : seen.shape[1]] = seen
+    return observed
 
 
 def observation(

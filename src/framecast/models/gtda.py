@@ -28,8 +28,11 @@ from framecast.models.label_diffusion import (
     InputProjection,
     LabelDenoiser,
     Prepared,
+    Shown,
     averaged_weights,
     read_schedule,
+    shown_channels,
+    shown_labels,
     switch_off_dropout,
 )
 from framecast.models.observed_past import Beyond, beyond_past, observed_channels
@@ -65,6 +68,7 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class GTDAConfig(StageConfig):
+    noisy: Shown = "plain"  # how x_t is shown; "evidence" = what each frame says of its class by itself
     dropout_active: bool = False  # while training
     diffusion_steps: int = 1000
     schedule: Schedule = "cosine"
@@ -121,10 +125,12 @@ class GatedLayer(nn.Module):
 class Stage(nn.Module):
     """Layers with growing dilation between an input and an output projection."""
 
-    def __init__(self, c: StageConfig, *, scores: int, observed: int, labels: int, timed: bool) -> None:
-        """Channels of the input: scores of the stage before, observation, x_t and x̂_0 of `labels` each."""
+    def __init__(
+        self, c: StageConfig, *, scores: int, observed: int, noisy: int, estimate: int, timed: bool
+    ) -> None:
+        """Channels of the input: scores of the stage before, x_t, observation, x̂_0."""
         super().__init__()
-        self.proj_in = InputProjection(c.width, before=scores + labels, observed=observed, after=labels)
+        self.proj_in = InputProjection(c.width, before=scores + noisy, observed=observed, after=estimate)
         self.time = TimeEmbedding(c.width) if timed else None
         self.layers = nn.ModuleList(GatedLayer(c, 2**i, timed=timed) for i in range(c.num_layers))
         self.proj_out = Pointwise(c.width, c.num_classes)
@@ -153,13 +159,14 @@ class Stage(nn.Module):
 class Stages(nn.Module):
     """The chain of stages."""
 
-    def __init__(self, c: StageConfig, *, labels: int, timed: bool) -> None:
+    def __init__(self, c: StageConfig, *, noisy: int = 0, estimate: int = 0, timed: bool = False) -> None:
         super().__init__()
         self.shifted, self.use_features = c.shifted_stage_masks, c.use_features
         self.channel_drop = nn.Dropout1d(c.channel_dropout)
         told = observed_channels(c.feature_dim, c.beyond)
-        self.stage1 = Stage(c, scores=0, observed=told, labels=labels, timed=timed)
-        again = {"observed": told, "labels": labels} if c.use_features else {"observed": 0, "labels": 0}
+        inputs = {"observed": told, "noisy": noisy, "estimate": estimate}
+        self.stage1 = Stage(c, scores=0, timed=timed, **inputs)
+        again = inputs if c.use_features else dict.fromkeys(inputs, 0)
         self.stages = nn.ModuleList(
             Stage(c, scores=c.num_classes, timed=timed, **again) for _ in range(c.num_stages - 1)
         )
@@ -171,7 +178,7 @@ class Stages(nn.Module):
         time: Tensor | None,
         stage_masks: Sequence[Tensor | None],
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Scores (B, T, C) and features (B, T, F) of each stage; labels: x_t and x̂_0, (B, T, C) each."""
+        """Scores (B, T, C) and features (B, T, F) of each stage; labels: x_t as shown, x̂_0 (B, T, ·)."""
         late = int(self.shifted)
         scores, features = self.stage1(labels, observed, time, stage_masks[0])
         yield scores, features
@@ -192,7 +199,8 @@ class GTDA(Stages, LabelDenoiser):
     padding_is_inert = True
 
     def __init__(self, config: GTDAConfig) -> None:
-        super().__init__(config, labels=config.num_classes, timed=True)
+        classes = config.num_classes
+        super().__init__(config, noisy=shown_channels(classes, config.noisy), estimate=classes, timed=True)
         self.config = c = config
         self.diffusion = Diffusion(c.schedule, c.diffusion_steps, c.objective, c.self_condition)
 
@@ -215,7 +223,8 @@ class GTDA(Stages, LabelDenoiser):
         """noisy, self_cond: (B, C, T), None = zeros; time: (B,); observed: (B, D0, T), zero beyond the past;
         mask: (B, T), None = all valid; stage_masks: (B, T) for each stage where they differ."""
         self_cond = torch.zeros_like(noisy) if self_cond is None else self_cond
-        labels = [self.channel_drop(noisy).mT, self_cond.mT]
+        shown = shown_labels(self.channel_drop(noisy).mT, time, self.diffusion, self.config.noisy)
+        labels = [shown, self_cond.mT]
         observed = beyond_past(observed, mask, self.config.beyond)
         masks = stage_masks or [mask] * self.config.num_stages
         return torch.stack([s.mT for s, _ in self.refined(labels, observed, time, masks)])
@@ -237,19 +246,20 @@ class PreparedGTDA:
         classes = model.config.num_classes
         weights = [p.label_weight for p in projections]
         unread = torch.zeros_like(weights[0])  # by stages that see probabilities alone
-        ends = [
-            w[:, -2 * classes :] if p.after else unread for w, p in zip(weights, projections, strict=True)
-        ]
-        self.label_weight = torch.cat(ends)  # of x_t and x̂_0 for all stages at once, (S F, 2 C)
+        shown = unread.shape[1]
+        ends = [w[:, -shown:] if p.after else unread for w, p in zip(weights, projections, strict=True)]
+        self.label_weight = torch.cat(ends)  # of x_t and x̂_0 for all stages at once, (S F, ·)
         self.score_weights = [w[:, :classes] for w in weights]
         self.modulations = [stage.modulations(times) for stage in self.stages]
+        self.times, self.diffusion, self.noisy = times, model.diffusion, model.config.noisy
 
     def __call__(self, step: int, noisy: Tensor, self_cond: Tensor | None) -> Tensor:
         samples = len(noisy) // self.videos
         mask = None if self.mask is None else self.mask.repeat(samples, 1)
         if len(self.repeated) != len(noisy):
             self.repeated = self.context.repeat(samples, 1, 1)
-        labels = torch.cat([noisy, torch.zeros_like(noisy) if self_cond is None else self_cond], dim=-1)
+        shown = shown_labels(noisy, self.times[step : step + 1], self.diffusion, self.noisy)
+        labels = torch.cat([shown, torch.zeros_like(noisy) if self_cond is None else self_cond], dim=-1)
         inputs = shifted_linear(labels, self.label_weight, None, add=self.repeated).split(self.width, dim=-1)
         scores = None
         for stage, x, weight, modulations in zip(
@@ -271,7 +281,7 @@ class GTDADeterministic(Stages):
     config: GTDADeterministicConfig
 
     def __init__(self, config: GTDADeterministicConfig) -> None:
-        super().__init__(config, labels=0, timed=False)
+        super().__init__(config)
         self.config = config
 
     def forward(self, observed: Tensor, mask: Tensor | None = None, past: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -242,6 +242,28 @@ class _Noise:
 
 
 # Parts of the networks ----------------------------------------------------------------------------------
+
+Shown = Literal["plain", "evidence"]
+
+
+def shown_channels(num_classes: int, shown: Shown) -> int:
+    """Channels in which a network is shown x_t."""
+    return 2 * num_classes if shown == "evidence" else num_classes
+
+
+def shown_labels(noisy: Tensor, time: Tensor, diffusion: Diffusion, shown: Shown) -> Tensor:
+    """x_t (B, T, C) at times (B,) as a network is shown it.
+
+    "plain" leaves it as it is: most of it is noise, and a small network learns to overlook it at all times,
+    also where it is plain to read. "evidence" is what a frame says of its class by itself: its log-likelihood
+    g x_t with g = √ᾱ / (1 - ᾱ), kept small as g / (1 + g) x_t, and its posterior softmax(g x_t). Ours: so
+    the network need only gather over frames, and sampled futures differ from each other.
+    """
+    if shown == "plain":
+        return noisy
+    level = signal_levels(diffusion.schedule, diffusion.steps).to(time.device)[time]
+    gain = (level.sqrt() / (1 - level)).to(noisy.dtype)[:, None, None]
+    return torch.cat([gain / (1 + gain) * noisy, (gain * noisy).softmax(dim=-1)], dim=-1)
 
 
 class InputProjection(nn.Linear):

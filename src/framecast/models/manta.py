@@ -27,8 +27,11 @@ from framecast.models.label_diffusion import (
     InputProjection,
     LabelDenoiser,
     Prepared,
+    Shown,
     averaged_weights,
     read_schedule,
+    shown_channels,
+    shown_labels,
     switch_off_dropout,
 )
 from framecast.models.observed_past import Beyond, beyond_past, observed_channels
@@ -46,6 +49,7 @@ class MANTAConfig:
     num_classes: int = 48
     feature_dim: int = 2048  # of what is observed; num_classes where labels are
     beyond: Beyond = "zeros"  # what is told of the steps beyond the past; "held" = what was last, and clocks
+    noisy: Shown = "plain"  # how x_t is shown; "evidence" = what each frame says of its class by itself
     num_layers: int = 15
     width: int = 64
     expand: int = 2
@@ -100,7 +104,8 @@ class MANTA(LabelDenoiser):
         self.padding_is_inert = c.mask_inside
         self.channel_drop = nn.Dropout1d(c.channel_dropout)
         told = observed_channels(c.feature_dim, c.beyond)
-        self.proj_in = InputProjection(c.width, before=c.num_classes, observed=told, after=c.num_classes)
+        noisy = shown_channels(c.num_classes, c.noisy)
+        self.proj_in = InputProjection(c.width, before=noisy, observed=told, after=c.num_classes)
         self.time = TimeEmbedding(c.width)
         self.layers = nn.ModuleList(MANTALayer(c) for _ in range(c.num_layers))
         self.proj_out = Pointwise(c.width, c.num_classes)
@@ -122,7 +127,8 @@ class MANTA(LabelDenoiser):
         """noisy, self_cond: (B, C, T), None = zeros; time: (B,); observed: (B, D0, T), zero beyond the past;
         mask: (B, T), None = all valid."""
         self_cond = torch.zeros_like(noisy) if self_cond is None else self_cond
-        labels = torch.cat([self.channel_drop(noisy), self_cond], dim=1).mT
+        shown = shown_labels(self.channel_drop(noisy).mT, time, self.diffusion, self.config.noisy)
+        labels = torch.cat([shown, self_cond.mT], dim=-1)
         observed = beyond_past(observed, mask, self.config.beyond)
         x = masked(self.proj_in.context(observed) + self.proj_in.of_labels(labels), mask)
         embedded = self.time(time)
@@ -140,6 +146,7 @@ class PreparedMANTA:
 
     def __init__(self, model: MANTA, observed: Tensor, mask: Tensor | None, times: Tensor) -> None:
         self.proj_out, self.mask, self.videos = model.proj_out, mask, len(observed)
+        self.times, self.diffusion, self.noisy = times, model.diffusion, model.config.noisy
         self.context = self.repeated = model.proj_in.context(observed)
         self.label_weight = model.proj_in.label_weight
         embedded = model.time(times)
@@ -151,7 +158,8 @@ class PreparedMANTA:
         mask = None if self.mask is None else self.mask.repeat(samples, 1)
         if len(self.repeated) != len(noisy):
             self.repeated = self.context.repeat(samples, 1, 1)
-        labels = torch.cat([noisy, torch.zeros_like(noisy) if self_cond is None else self_cond], dim=-1)
+        shown = shown_labels(noisy, self.times[step : step + 1], self.diffusion, self.noisy)
+        labels = torch.cat([shown, torch.zeros_like(noisy) if self_cond is None else self_cond], dim=-1)
         x = masked(shifted_linear(labels, self.label_weight, None, add=self.repeated), mask)
         for layer in self.layers:
             x = layer(step, x, mask)

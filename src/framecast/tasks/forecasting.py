@@ -127,10 +127,9 @@ def forecast_video(
     part = beginning(data, index, share, horizon)
     seed = int(seeds.generate_state(1)[0])
     found = forecast_steps(model, part.observed[:, : part.past], len(part.labels), sampling, seed)
-    steps = data.step_frames(index)[: len(part.labels)]
-    labels = at_frames(found.labels, steps, first, last)
+    labels = at_frames(found.labels, part.frames, first, last)
     probabilities = found.probabilities
-    return labels, None if probabilities is None else at_frames(probabilities, steps, first, last)
+    return labels, None if probabilities is None else at_frames(probabilities, part.frames, first, last)
 
 
 @torch.no_grad()
