@@ -223,7 +223,7 @@ class GTDA(Stages, LabelDenoiser):
         """noisy, self_cond: (B, C, T), None = zeros; time: (B,); observed: (B, D0, T), zero beyond the past;
         mask: (B, T), None = all valid; stage_masks: (B, T) for each stage where they differ."""
         self_cond = torch.zeros_like(noisy) if self_cond is None else self_cond
-        shown = shown_labels(self.channel_drop(noisy).mT, time, self.diffusion, self.config.noisy)
+        shown = shown_labels(self.channel_drop(noisy).mT, time, mask, self.diffusion, self.config.noisy)
         labels = [shown, self_cond.mT]
         observed = beyond_past(observed, mask, self.config.beyond)
         masks = stage_masks or [mask] * self.config.num_stages
@@ -258,7 +258,7 @@ class PreparedGTDA:
         mask = None if self.mask is None else self.mask.repeat(samples, 1)
         if len(self.repeated) != len(noisy):
             self.repeated = self.context.repeat(samples, 1, 1)
-        shown = shown_labels(noisy, self.times[step : step + 1], self.diffusion, self.noisy)
+        shown = shown_labels(noisy, self.times[step : step + 1], mask, self.diffusion, self.noisy)
         labels = torch.cat([shown, torch.zeros_like(noisy) if self_cond is None else self_cond], dim=-1)
         inputs = shifted_linear(labels, self.label_weight, None, add=self.repeated).split(self.width, dim=-1)
         scores = None

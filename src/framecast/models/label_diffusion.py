@@ -26,6 +26,7 @@ from framecast.nn.diffusion import (
     schedule_tables,
     signal_levels,
 )
+from framecast.nn.sequence import masked
 from framecast.nn.transformer import DropPath
 from framecast.ops import memory
 
@@ -244,26 +245,34 @@ class _Noise:
 # Parts of the networks ----------------------------------------------------------------------------------
 
 Shown = Literal["plain", "evidence"]
+WINDOWS = (1, 3, 9, 27)  # frames whose evidence is gathered
 
 
 def shown_channels(num_classes: int, shown: Shown) -> int:
     """Channels in which a network is shown x_t."""
-    return 2 * num_classes if shown == "evidence" else num_classes
+    return (1 + len(WINDOWS)) * num_classes if shown == "evidence" else num_classes
 
 
-def shown_labels(noisy: Tensor, time: Tensor, diffusion: Diffusion, shown: Shown) -> Tensor:
-    """x_t (B, T, C) at times (B,) as a network is shown it.
+def shown_labels(
+    noisy: Tensor, time: Tensor, mask: Tensor | None, diffusion: Diffusion, shown: Shown
+) -> Tensor:
+    """x_t (B, T, C) at times (B,) as a network is shown it, valid frames (B, T).
 
     "plain" leaves it as it is: most of it is noise, and a small network learns to overlook it at all times,
-    also where it is plain to read. "evidence" is what a frame says of its class by itself: its log-likelihood
-    g x_t with g = √ᾱ / (1 - ᾱ), kept small as g / (1 + g) x_t, and its posterior softmax(g x_t). Ours: so
-    the network need only gather over frames, and sampled futures differ from each other.
+    also where it is plain to read. "evidence" is what x_t says of the classes: the log-likelihood of a frame
+    is g x_t with g = √ᾱ / (1 - ᾱ), and where a few frames are of one class its posterior is the softmax of
+    their sum. Shown are g / (1 + g) x_t and the posteriors of windows of growing length. Ours.
     """
     if shown == "plain":
         return noisy
+    noisy = masked(noisy, mask)
     level = signal_levels(diffusion.schedule, diffusion.steps).to(time.device)[time]
     gain = (level.sqrt() / (1 - level)).to(noisy.dtype)[:, None, None]
-    return torch.cat([gain / (1 + gain) * noisy, (gain * noisy).softmax(dim=-1)], dim=-1)
+    likelihood = (gain * noisy).mT
+    posteriors = [
+        (F.avg_pool1d(likelihood, w, stride=1, padding=w // 2) * w).softmax(dim=1).mT for w in WINDOWS
+    ]
+    return torch.cat([gain / (1 + gain) * noisy, *posteriors], dim=-1)
 
 
 class InputProjection(nn.Linear):

@@ -127,7 +127,7 @@ class MANTA(LabelDenoiser):
         """noisy, self_cond: (B, C, T), None = zeros; time: (B,); observed: (B, D0, T), zero beyond the past;
         mask: (B, T), None = all valid."""
         self_cond = torch.zeros_like(noisy) if self_cond is None else self_cond
-        shown = shown_labels(self.channel_drop(noisy).mT, time, self.diffusion, self.config.noisy)
+        shown = shown_labels(self.channel_drop(noisy).mT, time, mask, self.diffusion, self.config.noisy)
         labels = torch.cat([shown, self_cond.mT], dim=-1)
         observed = beyond_past(observed, mask, self.config.beyond)
         x = masked(self.proj_in.context(observed) + self.proj_in.of_labels(labels), mask)
@@ -158,7 +158,7 @@ class PreparedMANTA:
         mask = None if self.mask is None else self.mask.repeat(samples, 1)
         if len(self.repeated) != len(noisy):
             self.repeated = self.context.repeat(samples, 1, 1)
-        shown = shown_labels(noisy, self.times[step : step + 1], self.diffusion, self.noisy)
+        shown = shown_labels(noisy, self.times[step : step + 1], mask, self.diffusion, self.noisy)
         labels = torch.cat([shown, torch.zeros_like(noisy) if self_cond is None else self_cond], dim=-1)
         x = masked(shifted_linear(labels, self.label_weight, None, add=self.repeated), mask)
         for layer in self.layers:
