@@ -15,7 +15,7 @@ from framecast.data.anticipation import AnticipationData, at_frames, beginning, 
 from framecast.data.synthetic import write_lookalike
 from framecast.models.anticipation_baselines import create_forecaster
 from framecast.tasks.anticipation import DenseAnticipationTask, ObservedShares, balanced_weights
-from framecast.tasks.forecasting import Sampling, collect_futures, coupled_draws, forecast_video
+from framecast.tasks.forecasting import Sampling, collect_futures, forecast_video
 from framecast.tasks.label_anticipation import LabelAnticipationTask
 
 DENSE: dict[str, dict[str, Any]] = {
@@ -95,8 +95,9 @@ def test_nothing_after_the_observation_changes_the_futures(model: str, observe: 
 
     def futures(source: AnticipationData, share: float) -> list[np.ndarray]:
         walks = forecast_video(network, source, 0, share, 0.3, FEW)
-        drawn = forecast_video(network, source, 0, share, 0.3, replace(FEW, draw="coupled"))
-        return [x for x in (*walks, *drawn) if x is not None]
+        coupled = forecast_video(network, source, 0, share, 0.3, replace(FEW, draw="coupled"))
+        redrawn = forecast_video(network, source, 0, share, 0.3, replace(FEW, draw="redrawn"))
+        return [x for x in (*walks, *coupled, *redrawn) if x is not None]
 
     for share in rng.uniform(0.1, 0.6, 3):
         before, after = futures(data, share), futures(_Changed(data, share, rng), share)
@@ -243,18 +244,6 @@ def test_noise_levels_can_be_drawn_where_futures_are_decided(
     assert uniform == pytest.approx(0.2, abs=0.05)
     assert late == pytest.approx(1 - 0.8**4, abs=0.05)
     assert drawn[1].max() <= 999
-
-
-def test_coupled_draws_have_the_chances_of_every_step_and_do_not_flicker() -> None:
-    chances = torch.tensor([[0.7, 0.5, 0.1], [0.2, 0.3, 0.6], [0.1, 0.2, 0.3]])
-    drawn = coupled_draws(chances.log(), Sampling(samples=20000, draw="coupled"), seed=0)
-    share = (drawn.labels[:, None] == np.arange(3)[:, None]).mean(0)
-    np.testing.assert_allclose(share, chances, atol=0.02)
-    np.testing.assert_allclose(drawn.probabilities, chances, atol=1e-6)
-    still = coupled_draws(chances[:, [0]].repeat(1, 9).log(), Sampling(draw="coupled"), seed=1)
-    assert (still.labels == still.labels[:, :1]).all()  # the same chances at every step: one class throughout
-    cold = coupled_draws(chances.log(), Sampling(draw="coupled", temperature=0.0), seed=0)
-    assert (cold.labels == chances.argmax(0).numpy()).all()
 
 
 @pytest.mark.parametrize("model", DENSE)

@@ -168,7 +168,7 @@ def sample(
             seen = observed[videos, :, :length]
             valid = None if mask is None or bool(mask[videos, :length].all()) else mask[videos, :length]
             predict = denoiser.prepared(seen, valid, times)
-            together = at_once or _at_once(seen, samples)
+            together = at_once or walkers_at_once(seen, samples)
             for first in range(0, samples, together):
                 place = slice(first, min(first + together, samples)), videos
                 repeated = None if valid is None else valid.repeat(place[0].stop - first, 1)[..., None]
@@ -200,7 +200,8 @@ def _walks(denoiser: LabelDenoiser, mask: Tensor | None, lengths: list[int]) -> 
     return [(slice(b, b + 1), length) for b, length in enumerate(lengths)]
 
 
-def _at_once(observed: Tensor, samples: int) -> int:
+def walkers_at_once(observed: Tensor, samples: int) -> int:
+    """How many of the samples walk together: on the CPU as many as its cache holds."""
     if observed.device.type != "cpu":
         return samples
     return min(samples, max(1, FRAMES_AT_ONCE // (len(observed) * observed.shape[2])))

@@ -14,16 +14,15 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from framecast.data.anticipation import AnticipationData, at_frames, beginning
 from framecast.metrics.anticipation import AnticipationMetrics
 from framecast.metrics.anticipation_protocols import AnticipationProtocol, get_anticipation_protocol
 from framecast.models.label_diffusion import LabelDenoiser, sample
+from framecast.models.label_draws import RAREST, coupled_draws, redrawn_walks, tempered
 from framecast.nn.diffusion import Solver
 from framecast.tasks.ranks import merge_over_ranks, own_items
-
-RAREST = 1e-4  # a class is never less probable than this, where a diffusion model answers 0 or below
 
 
 @runtime_checkable
@@ -49,8 +48,9 @@ class Sampling:
     solver: Solver = "ddim"
     eta: float = 0.0
     seed: int = 0
-    draw: Literal["walks", "coupled"] = "walks"  # walks: a diffusion walk each; coupled: see `coupled_draws`
-    temperature: float = 1.0  # of coupled draws; towards 0 all become the most probable classes
+    # walks: of a diffusion model, as published; redrawn and coupled: see models/label_draws.py
+    draw: Literal["walks", "redrawn", "coupled"] = "walks"
+    temperature: float = 1.0  # of redrawn and coupled; towards 0 all take the most probable classes
 
 
 @dataclass(frozen=True)
@@ -73,41 +73,24 @@ def forecast_steps(
     padded = torch.zeros(1, observed.shape[0], num_steps)
     padded[0, :, : observed.shape[1]] = torch.from_numpy(observed)
     padded = padded.to(device)
+    generator = torch.Generator().manual_seed(seed)
     if isinstance(model, LabelDenoiser) and hasattr(model, "diffusion"):
-        found = sample(
-            model,
-            padded,
-            samples=sampling.samples,
-            steps=sampling.steps,
-            solver=sampling.solver,
-            eta=sampling.eta,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        count, steps = sampling.samples, sampling.steps
+        if sampling.draw == "redrawn":
+            drawn = redrawn_walks(model, padded, count, steps, sampling.temperature, generator)
+            return StepFutures(drawn.cpu().numpy())
+        options: dict[str, Any] = {"solver": sampling.solver, "eta": sampling.eta, "generator": generator}
+        found = sample(model, padded, samples=count, steps=steps, **options)[:, 0]
         if sampling.draw == "walks":
-            return StepFutures(found[:, 0].argmax(1).cpu().numpy())
-        chances = found[:, 0].mean(0).clamp(min=RAREST)
-        return coupled_draws(chances.log().cpu(), sampling, seed)
-    past = torch.arange(num_steps, device=device)[None] < observed.shape[1]
-    scores = model(padded, None, past)[-1, 0].float().log_softmax(0).cpu()
-    if sampling.draw == "coupled":
-        return coupled_draws(scores, sampling, seed)
-    return StepFutures(scores.argmax(0)[None].numpy(), scores.exp().numpy())
-
-
-def coupled_draws(log_chances: Tensor, sampling: Sampling, seed: int) -> StepFutures:
-    """Futures from the chances of every step: log of them (K, T), up to a constant for each step.
-
-    A future has its own preference for every class, one Gumbel number for the whole video, and takes at each
-    step the class with the largest log chance plus temperature times preference. Over many futures every step
-    has the chances given, to the power 1 / temperature and normalised, and no future flickers. Ours: the
-    papers walk from noise to every sample; this needs few steps, and the chances of a step at hand.
-    """
-    shape = (sampling.samples, len(log_chances), 1)
-    uniform = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    preference = -(-uniform.clamp(min=1e-300).log()).log()
-    labels = (log_chances + sampling.temperature * preference).argmax(1)
-    chances = (log_chances / max(sampling.temperature, 1e-6)).softmax(0)
-    return StepFutures(labels.numpy(), chances.numpy())
+            return StepFutures(found.argmax(1).cpu().numpy())
+        scores = found.mean(0).clamp(min=RAREST).log().cpu()
+    else:
+        past = torch.arange(num_steps, device=device)[None] < observed.shape[1]
+        scores = model(padded, None, past)[-1, 0].float().log_softmax(0).cpu()
+        if sampling.draw != "coupled":
+            return StepFutures(scores.argmax(0)[None].numpy(), scores.exp().numpy())
+    labels = coupled_draws(scores, sampling.samples, sampling.temperature, seed)
+    return StepFutures(labels.numpy(), tempered(scores, sampling.temperature).numpy())
 
 
 def forecast_video(

@@ -40,7 +40,7 @@ class SamplingSettings(Settings):
     solver: Literal["ddim", "dpm++2m"] = "ddim"
     eta: float = Field(0.0, ge=0, le=1)
     seed: int = Field(0, ge=0)
-    draw: Literal["walks", "coupled"] = "walks"
+    draw: Literal["walks", "redrawn", "coupled"] = "walks"
     temperature: float = Field(1.0, ge=0)
 
 
