@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -289,3 +290,29 @@ def test_both_official_files_are_read(name: str, schedule: Any) -> None:
     container["ema_model.alphas_cumprod"] = tables["alphas_cumprod"] ** 2
     with pytest.raises(ValueError, match="noise schedule of 60 steps in it is neither cosine nor linear"):
         fc.import_checkpoint(name, container)
+
+
+@pytest.mark.parametrize("name", ["gtda", "manta"])
+def test_evidence_is_exact_prepared_and_starts_alike_for_all_classes(name: str) -> None:
+    """What is shown of x_t does not depend on padding or path, and a fresh network passes labels through."""
+    torch.manual_seed(0)
+    small = {"gtda": {"num_stages": 2, "num_layers": 2}, "manta": {"num_layers": 2, "layer_scale": 0.0}}
+    config = {"num_classes": 6, "feature_dim": 6, "width": 16, "noisy": "evidence", "beyond": "held"}
+    model = fc.create_model(name, **config, **small[name]).eval()
+    with torch.device("meta"):
+        fc.create_model(name, **config, **small[name])
+    labels = torch.randint(6, (1, 12))
+    observed = F.one_hot(labels, 6).mT.float() * (torch.arange(12) < 5)
+    noisy = torch.randn(1, 6, 12)
+    with torch.no_grad():
+        plain = model(noisy, torch.tensor([700]), observed)[-1]
+        prepared = model.prepared(observed, None, [700])(0, noisy.mT, None).mT
+        torch.testing.assert_close(plain, prepared, atol=1e-5, rtol=1e-5)
+        mask = torch.arange(15)[None] < 12
+        longer = model(
+            F.pad(noisy, (0, 3), value=9.0), torch.tensor([700]), F.pad(observed, (0, 3)), None, mask
+        )
+        torch.testing.assert_close(longer[-1][..., :12], plain, atol=1e-5, rtol=1e-5)
+        clear = F.one_hot(labels, 6).mT.float()
+        answer = model(clear, torch.tensor([0]), observed)[-1]
+    assert (answer.argmax(1)[:, :5] == labels[:, :5]).all(), "what was observed and x_t agree there"

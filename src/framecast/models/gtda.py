@@ -31,6 +31,7 @@ from framecast.models.label_diffusion import (
     Shown,
     averaged_weights,
     read_schedule,
+    share_embedding,
     shown_channels,
     shown_labels,
     switch_off_dropout,
@@ -203,6 +204,10 @@ class GTDA(Stages, LabelDenoiser):
         super().__init__(config, noisy=shown_channels(classes, config.noisy), estimate=classes, timed=True)
         self.config = c = config
         self.diffusion = Diffusion(c.schedule, c.diffusion_steps, c.objective, c.self_condition)
+        if c.noisy == "evidence":
+            share_embedding(self.stage1.proj_in, self.stage1.proj_out)
+            for stage in self.stages if c.use_features else ():
+                share_embedding(stage.proj_in, stage.proj_out, scores=True)
 
     def train(self, mode: bool = True) -> GTDA:
         super().train(mode)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framecast.models.observed_past import observed_channels
 from framecast.nn.diffusion import (
     Diffusion,
     Schedule,
@@ -301,6 +302,27 @@ class InputProjection(nn.Linear):
     def of_labels(self, labels: Tensor) -> Tensor:
         """The labels' share: (B, T, before + after) -> (B, T, F)."""
         return F.linear(labels, self.label_weight)
+
+
+def share_embedding(proj_in: InputProjection, proj_out: nn.Linear, *, scores: bool = False) -> None:
+    """Start with one embedding of the classes for what comes in and what goes out, for x_t as evidence.
+
+    scores: the input begins with class probabilities of a stage before. A network so begins as a vote of what
+    was last observed, where labels are, and of the posteriors of x_t: alike for all classes, also for those
+    of which there are few frames to learn it from. Ours.
+    """
+    width, classes = proj_out.in_features, proj_out.out_features
+    embedding = nn.init.orthogonal_(torch.empty(width, classes))
+    first = classes * (1 + scores)  # after scores and x_t itself
+    posteriors = [first + i * classes for i in range(len(WINDOWS))]
+    votes = dict.fromkeys(posteriors, 0.5 / len(posteriors)) | ({0: 0.5} if scores else {})
+    if proj_in.observed == observed_channels(classes, "held"):
+        votes[proj_in.before] = 0.5
+    with torch.no_grad():
+        for start, share in votes.items():
+            proj_in.weight[:, start : start + classes] = share * embedding
+        proj_out.weight.copy_(embedding.T)
+        proj_out.bias.zero_()
 
 
 def switch_off_dropout(model: nn.Module) -> None:

@@ -23,6 +23,8 @@ from framecast.models.label_diffusion import LabelDenoiser, walkers_at_once
 from framecast.nn.diffusion import signal_levels
 
 RAREST = 1e-4  # a class is never less probable than this, where a denoiser answers 0 or below
+LEAST = 0.05  # what a denoiser gives a class below this is taken for its own error, and not drawn
+NEVER = 1e-9
 
 
 @torch.no_grad()
@@ -62,7 +64,8 @@ def redrawn_walks(
         for step in range(steps):
             x0 = predict(step, x, x0)
             if step + 1 < steps:
-                scores = x0.clamp(min=RAREST).log() + temperature * preferences(part)
+                least = x0.amax(-1, keepdim=True).clamp(max=LEAST)
+                scores = torch.where(x0 < least, NEVER, x0).log() + temperature * preferences(part)
                 drawn = F.one_hot(scores.argmax(-1), classes).to(x0)
                 level = levels[step + 1]
                 x = level**0.5 * drawn + (1 - level) ** 0.5 * noise(part)

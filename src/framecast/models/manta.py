@@ -30,6 +30,7 @@ from framecast.models.label_diffusion import (
     Shown,
     averaged_weights,
     read_schedule,
+    share_embedding,
     shown_channels,
     shown_labels,
     switch_off_dropout,
@@ -109,6 +110,8 @@ class MANTA(LabelDenoiser):
         self.time = TimeEmbedding(c.width)
         self.layers = nn.ModuleList(MANTALayer(c) for _ in range(c.num_layers))
         self.proj_out = Pointwise(c.width, c.num_classes)
+        if c.noisy == "evidence":
+            share_embedding(self.proj_in, self.proj_out)
 
     def train(self, mode: bool = True) -> MANTA:
         super().train(mode)

@@ -19,7 +19,7 @@ SMALL_MANTA = {"num_layers": 6, "width": 64, "beyond": "held", "noisy": "evidenc
 SMALL_GTDA = {"num_stages": 3, "num_layers": 7, "width": 64, "beyond": "held", "noisy": "evidence"}
 
 
-def on_labels(name: str, model: ModelSettings, sample_rate: int, *, epochs: int = 22) -> AnticipationRecipe:
+def on_labels(name: str, model: ModelSettings, sample_rate: int, *, epochs: int = 10) -> AnticipationRecipe:
     """Ground-truth labels of the past in, one label every few seconds.
 
     Ours, not the papers': what is told beyond the past and of the noisy labels, the weights of rare classes,
@@ -30,11 +30,11 @@ def on_labels(name: str, model: ModelSettings, sample_rate: int, *, epochs: int 
         model=model,
         data=AnticipationDataSettings(root="", sample_rate=sample_rate),
         observed=ObservedSettings(shares=(0.2, 0.3), redraw=0.7, redraw_range=(0.12, 0.40)),
-        loss=AnticipationLossSettings(class_weight=0.3),
+        loss=AnticipationLossSettings(class_weight=0.7),
         optim=OptimSettings(name="adam", lr=2e-3),
         schedule=ScheduleSettings(name="cosine", min_lr=1e-5),
         clip_norm=1.0,
-        sampling=SamplingSettings(samples=25, steps=2, draw="coupled", temperature=0.6),
+        sampling=SamplingSettings(samples=25, steps=4, draw="redrawn"),
         batch_size=16,
         group_lengths=True,
         epochs=epochs,
@@ -71,13 +71,13 @@ def breakfast_labels_gtda() -> AnticipationRecipe:
 
     framecast train breakfast_labels_gtda --data DATA/breakfast --splits all
     """
-    recipe = on_labels("breakfast_labels_gtda", ModelSettings(name="gtda", config=SMALL_GTDA), 30, epochs=16)
+    recipe = on_labels("breakfast_labels_gtda", ModelSettings(name="gtda", config=SMALL_GTDA), 30)
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": 1})})
 
 
 def salads(name: str, model: ModelSettings) -> AnticipationRecipe:
     """A label every five seconds; 40 training videos, so many epochs."""
-    recipe = on_labels(name, model, 150, epochs=300)
+    recipe = on_labels(name, model, 150, epochs=150)
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": 1})})
 
 
