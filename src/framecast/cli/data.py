@@ -1,4 +1,4 @@
-"""`check-data`, `features` and `import-weights`: what goes in."""
+"""`check-data`, `prepare`, `features` and `import-weights`: what goes in."""
 
 from __future__ import annotations
 
@@ -27,27 +27,60 @@ Weights = Annotated[
 
 
 def check_data(
-    root: Annotated[Path, typer.Argument(help="Folder in a standard layout, or a CSV of segments.")],
+    root: Annotated[
+        Path,
+        typer.Argument(help="Folder in a standard layout, CSV of segments, or cube (YAML or store)."),
+    ],
     layout: Layout = "auto",
     features: TrackFolder = "features",
     as_json: AsJson = False,
 ) -> None:
-    """Find every problem of a data folder at once, with file and line."""
+    """Find every problem of a data folder or of a cube at once, with file and line."""
     from framecast.data.check import inspect_folder
+    from framecast.data.cube_check import inspect_cube, is_cube
 
-    report = inspect_folder(root, layout, features=features)
+    if layout == "auto" and is_cube(root):
+        report = inspect_cube(root)
+    else:
+        report = inspect_folder(root, layout, features=features)
     summary = report.summary()
     if as_json:
         show_json(summary | {"problems": [vars(problem) for problem in report.problems]})
     else:
         for problem in report.problems:
             show(str(problem))
+        for note in summary.get("notes", []):
+            show(f"note: {note}")
         count = len(report.problems)
         found = f"{count} problem{'s' if count > 1 else ''}" if count else "no problem found"
         figures = ", ".join(f"{summary[key]} {key}" for key in report.figures)
         show(f"{root}: layout {report.layout or 'not recognised'}, {figures}, {found}")
     if not report.ok:
         raise typer.Exit(1)
+
+
+def prepare(
+    cube: Annotated[Path, typer.Argument(help="A cube: its YAML, or a store with a YAML beside it.")],
+    out: Out,
+    memory_mb: Annotated[
+        int, typer.Option(min=16, help="Megabytes of values that may be in memory at a time.")
+    ] = 512,
+    as_json: AsJson = False,
+) -> None:
+    """Rewrite a cube of any size in chunks that training reads fast, with statistics for scaling."""
+    from framecast.data.cube import open_cube
+    from framecast.data.cube_prepare import prepare_cube
+
+    report = prepare_cube(open_cube(cube), out, memory_mb=memory_mb)
+    if as_json:
+        show_json(report.summary())
+        return
+    for note in report.notes:
+        show(f"note: {note}")
+    show(
+        f"wrote {report.variables} variables, {report.steps} steps of {report.rows} x {report.columns} "
+        f"cells, to {out} in {report.seconds:.1f} s; use it as {out / 'cube.yaml'}"
+    )
 
 
 def features(
