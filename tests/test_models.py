@@ -39,6 +39,7 @@ SMALL = {
     "pattern": "1:1",
     "window": 8,
     "stride": 4,
+    "llm_width": 40,
 }
 SMALL_MAPS: dict[str, Any] = {
     "in_channels": 6,
@@ -88,6 +89,8 @@ def inputs_of(entry: Entry) -> tuple[Tensor, ...]:
     torch.manual_seed(1)
     if "recognition" in entry.tags:
         return (pixels(entry.name, VIDEOS),)
+    if "ask" in entry.tags:
+        return (torch.randn(VIDEOS, 3, SMALL["num_frames"], 32, 32),)
     if "danger" in entry.tags:  # daily maps, static ones, day of the year
         c = on_meta(entry.name).config
         cells = (c.window_cells, c.window_cells)
@@ -124,6 +127,8 @@ def documented_shape(entry: Entry, model: Any) -> tuple[int, ...]:
     c = model.config
     if "recognition" in entry.tags:
         return (VIDEOS, c.num_classes or c.width)
+    if "ask" in entry.tags:  # of each frame 2 x 2 tokens, an end of each row, one in front
+        return (VIDEOS, c.num_frames, 1 + 2 * (2 + 1), c.llm_width)
     if "danger" in entry.tags:
         return (VIDEOS, c.num_classes)
     if "maps" in entry.tags:
@@ -280,7 +285,8 @@ def test_a_whole_model_of_every_family_is_exported(name: str) -> None:
 
 @every_model
 def test_unknown_and_impossible_settings_are_named(name: str) -> None:
-    key = "num_classes" if hasattr(on_meta(name).config, "num_classes") else "in_channels"
+    fields_of = {f.name for f in fields(on_meta(name).config)}
+    key = next(key for key in ("num_classes", "in_channels", "llm_width") if key in fields_of)
     slip = key[:-2] + key[-1]  # num_classs
     with pytest.raises(ValueError, match=rf"no setting '{slip}', did you mean '{key}'\?"):
         fc.create_model(name, **{slip: 3})

@@ -1,11 +1,12 @@
-"""What the parts of framecast hand to each other: clips, labels, feature tracks, segments, futures.
+"""What the parts of framecast hand to each other: clips, labels, feature tracks, segments, futures, maps.
 
 Legend: T time steps, C channels, H and W pixels, N segments, K classes, S samples. Times are in seconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -287,3 +288,87 @@ class Futures:
         if limits is not None and len(limits):
             return float(limits[-1, 1])
         return (self.step_s or 0.0) * self.observed.num_frames
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Maps ahead of what is known: one or more variables on one grid at one or more times, north first.
+
+    L times, H rows, W columns; nan = unknown, sea included. Raises ValueError where the parts do not fit.
+    """
+
+    values: dict[str, np.ndarray]  # name -> (L, H, W) float32
+    times: np.ndarray  # (L,) datetime64 (or cftime dates), when each map is valid; ascending
+    y: np.ndarray  # (H,) latitudes or northings of the cells' middles, descending
+    x: np.ndarray  # (W,) longitudes or eastings, ascending
+    units: dict[str, str]  # of every variable; "1" = a share or an index
+    spread: dict[str, np.ndarray] = field(default_factory=dict)  # same shapes, deviation over members
+    crs: str = "EPSG:4326"  # or what pyproj reads, or "" where it is unknown
+    attrs: dict[str, str] = field(default_factory=dict)  # model, source, issued, licence
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("a forecast needs at least one variable")
+        for name, axis in (("y", self.y), ("x", self.x)):
+            if axis.ndim != 1 or not len(axis) or not np.isfinite(axis).all():
+                raise ValueError(f"{name} must be a vector of finite coordinates, got shape {axis.shape}")
+        if len(self.y) > 1 and not (np.diff(self.y) < 0).all():
+            raise ValueError("y must fall from row to row (north first); flip the maps and y together")
+        if len(self.x) > 1 and not (np.diff(self.x) > 0).all():
+            raise ValueError("x must rise from column to column (west first); flip the maps and x together")
+        if self.times.ndim != 1 or self.times.dtype.kind not in "MO" or not len(self.times):
+            raise ValueError(
+                f"times are {self.times.dtype} of shape {self.times.shape}; they must be a vector of dates"
+            )
+        if len(self.times) > 1 and not all(a < b for a, b in pairwise(self.times)):
+            raise ValueError("times must rise, each map at a later time than the one before")
+        for name, maps in [*self.values.items(), *self.spread.items()]:
+            if maps.shape != self.shape or maps.dtype != np.float32:
+                raise ValueError(
+                    f"{name} is {maps.dtype} of shape {maps.shape}; {len(self.times)} times on a grid of "
+                    f"{len(self.y)} x {len(self.x)} cells need float32 of shape {self.shape}"
+                )
+        strangers = sorted(set(self.spread) - set(self.values))
+        if strangers:
+            raise ValueError(f"spread of {', '.join(strangers)}, but no such variable")
+        without = sorted(set(self.values) - set(self.units))
+        if without:
+            raise ValueError(f'no unit of {", ".join(without)}; "1" is that of shares and indices')
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Times, rows, columns."""
+        return len(self.times), len(self.y), len(self.x)
+
+    @property
+    def dates(self) -> tuple[str, ...]:
+        """(L,) "2021-07-02", with the hour where a time is not at midnight."""
+        texts = [str(np.datetime64(t, "m")) if self.times.dtype.kind == "M" else t.isoformat()[:16]
+                 for t in self.times]  # fmt: skip
+        return tuple(t[:10] if t[10:] in ("", "T00:00") else t for t in texts)
+
+    def time(self, index: int) -> Forecast:
+        """The forecast for one of its times."""
+        one = slice(index, index + 1) if index != -1 else slice(-1, None)
+        return replace(
+            self,
+            times=self.times[one],
+            values={name: maps[one] for name, maps in self.values.items()},
+            spread={name: maps[one] for name, maps in self.spread.items()},
+        )
+
+    def cell(self, y: float, x: float) -> tuple[int, int]:
+        """Row and column of the cell round a point; ValueError where it lies outside the grid."""
+        row, column = int(np.abs(self.y - y).argmin()), int(np.abs(self.x - x).argmin())
+        for value, axis, index, name in ((y, self.y, row, "y"), (x, self.x, column, "x")):
+            near = axis[max(index - 1, 0) : index + 2]
+            half = float(np.abs(np.diff(near)).max()) / 2 if len(near) > 1 else 0.0
+            if not abs(value - axis[index]) <= half * 1.001:
+                raise ValueError(
+                    f"{name} = {value:g} lies outside the maps, which reach from {axis.min():g} to "
+                    f"{axis.max():g}"
+                )
+        return row, column

@@ -41,6 +41,26 @@ def write_file(path: str | Path, content: Content) -> Path:
     return path
 
 
+def write_by_name(path: str | Path, write: Callable[[Path], object]) -> Path:
+    """As `write_file`, for libraries that open a file by its name: `write(a name beside the place)`."""
+    path = Path(path)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        flush_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise type(error)(error.errno or 0, f"cannot write {path} ({reason})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return path
+
+
 def flush_folder(folder: Path) -> None:
     """Make renames inside the folder survive a power cut."""
     if os.name == "nt":  # folders cannot be opened there

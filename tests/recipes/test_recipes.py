@@ -9,12 +9,15 @@ import torch
 
 import framecast as fc
 from framecast.data.synthetic import write_lookalike
+from framecast.data.synthetic_drought import write_tsmp_folder
 from framecast.data.synthetic_recognition import write_recognition_lookalike
 from framecast.recipes.build import build_task, get_recipe, split_names
 from framecast.train.config import apply_overrides, dump_recipe
 from framecast.train.loop import check_selection
+from framecast.train.map_recipe import MapRecipe
 from framecast.train.recipe import Recipe
 from framecast.train.recognition_recipe import RecognitionRecipe
+from map_cube import write_map_cube
 
 LOOKALIKES = {"auto": "mstcn"}
 SMALL = {"image_size": 32, "patch_size": 8, "depth": 2, "width": 48, "num_heads": 3, "num_frames": 4}
@@ -24,6 +27,8 @@ def on_lookalike(name: str, folder: Path):
     recipe = get_recipe(name)
     if isinstance(recipe, RecognitionRecipe):
         return small_on_lookalike(recipe, folder)
+    if isinstance(recipe, MapRecipe):
+        return maps_on_lookalike(recipe, folder)
     layout = LOOKALIKES.get(recipe.data.layout, recipe.data.layout)
     write_lookalike(layout, folder, seed=1, num_videos=10, feature_dim=recipe.data.feature_dim or 16)
     return apply_overrides(recipe, [f"data.root={folder}"])
@@ -44,6 +49,14 @@ def small_on_lookalike(recipe: RecognitionRecipe, folder: Path) -> Recipe:
     changes += ["weights=null", "trainable=all", "data.group_by=null", "data.split=null"]
     changes += ["loss.objective=classes", "loss.teacher=null"]
     return apply_overrides(recipe, [f"data.root={folder}", *changes])
+
+
+def maps_on_lookalike(recipe: MapRecipe, folder: Path) -> Recipe:
+    """The published setting on weeks of a simulation, the others on half-months of a small region."""
+    if recipe.data.targets:
+        widths = ["model.config.widths=[6, 12, 24]", f"data.root={write_tsmp_folder(folder, cells=24)}"]
+        return apply_overrides(recipe, widths)
+    return apply_overrides(recipe, [f"data.root={write_map_cube(folder)}"])
 
 
 @pytest.mark.parametrize("name", fc.list_recipes())

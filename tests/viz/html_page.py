@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
 def assert_safe(page: Page) -> None:
     """Only the page's own style and script can run, and every address is inside the page or relative."""
-    without_pictures = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", page.source)
+    without_pictures = re.sub(r"data:image/(?:jpeg|png);base64,[A-Za-z0-9+/=]+", "", page.source)
     assert not re.search(r"https?:|@import|url\(", without_pictures)
     for tag, attributes, _ in page.elements:
         assert tag not in {"link", "iframe", "object", "embed", "base", "form"}
@@ -63,7 +63,9 @@ def assert_safe(page: Page) -> None:
         for key in ("src", "href"):
             address = attributes.get(key)
             if address is not None:
-                assert re.fullmatch(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+|#[\w-]+|[\w./%~-]+", address)
+                assert re.fullmatch(
+                    r"data:image/(?:jpeg|png);base64,[A-Za-z0-9+/=]+|#[\w-]+|[\w./%~-]+", address
+                )
     (meta,) = page.all("meta", http_equiv="Content-Security-Policy")
     policy = dict(part.strip().split(" ", 1) for part in (meta[0]["content"] or "").split(";"))
     assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == "'none'"

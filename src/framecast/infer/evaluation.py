@@ -14,11 +14,15 @@ from torch import nn
 from framecast.backbones.adaptive_model import AdaptiveModel
 from framecast.checkpoints import ModelCard, card_of, load
 from framecast.data.segmentation import SegmentationData, open_folder
+from framecast.infer.danger_scores import evaluate_danger
+from framecast.infer.map_forecaster import MapForecaster
 from framecast.infer.token_statistics import TokenStatistics, macs_around_blocks, token_statistics
 from framecast.metrics.anticipation_protocols import get_anticipation_protocol
 from framecast.metrics.protocols import get_protocol
 from framecast.recipes.build import anticipation_sides, open_data, open_recognition_data, view_protocol
+from framecast.recipes.build_maps import open_map_cube
 from framecast.tasks.forecasting import Sampling, collect_futures
+from framecast.tasks.map_forecast import score_maps
 from framecast.tasks.recognition import classify, collect_probabilities, views_of
 from framecast.tasks.segmentation import check_features_of, collect_predictions
 from framecast.train.anticipation_recipe import (
@@ -27,6 +31,8 @@ from framecast.train.anticipation_recipe import (
     SamplingSettings,
 )
 from framecast.train.config import load_recipe
+from framecast.train.danger_recipe import DangerDataSettings, DangerRecipe
+from framecast.train.map_recipe import MapDataSettings, MapRecipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
 from framecast.writing import write_file
@@ -81,6 +87,14 @@ def evaluate_run(
         wanted, sampling = anticipation_settings(card_of(model), recipe)
         wanted = wanted.model_copy(update=changes)
         return evaluate_forecaster(model, wanted, sampling, str(run), protocols)
+    if card_of(model).task == "maps":
+        wanted = recipe.data if isinstance(recipe, MapRecipe) else MapDataSettings(root="")
+        return evaluate_maps(model, wanted.model_copy(update=changes), str(run), device)
+    if card_of(model).task == "danger":
+        wanted = recipe.data if isinstance(recipe, DangerRecipe) else DangerDataSettings(root="")
+        wanted = wanted.model_copy(update=changes)
+        scores, count = evaluate_danger(model, wanted, device)
+        return Evaluation(scores, wanted.root, None, wanted.test, count, str(run), "window")
     for name in protocols or []:
         get_protocol(name)
     plain = SegmentationDataSettings(root="", sample_rate=card_of(model).sample_rate)
@@ -149,6 +163,19 @@ def evaluate_forecaster(
             metrics.compute(protocol) | metrics.uncertainty(protocol) | metrics.transcript(protocol)
         )
     return Evaluation(scores, str(data.folder.root), data.split, data.subset, len(data), name)
+
+
+def evaluate_maps(
+    model: nn.Module, settings: MapDataSettings, name: str, device: torch.device | str = "cpu"
+) -> Evaluation:
+    """Score maps on the test split of a cube, whole and by season and region, against its climatology."""
+    forecaster = MapForecaster(model, device=device)
+    series = forecaster.series(open_map_cube(settings), train=settings.train, split=settings.test)
+    scoring = replace(forecaster.scoring, regions=settings.regions)
+    found = score_maps(model, series, scoring, device)
+    groups = {"test": (), "by season and region": None}
+    scores = {title: found.compute(wanted) for title, wanted in groups.items()}
+    return Evaluation(scores, settings.root, None, settings.test, len(series), name, "map")
 
 
 @torch.no_grad()

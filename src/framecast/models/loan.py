@@ -72,6 +72,10 @@ class LOAN(nn.Module):
 
     def forward(self, dynamic: Tensor, static: Tensor, day: Tensor | None = None) -> Tensor:
         """dynamic (B, V, T, H, W), static (B, S, H, W), day of the year (B,) 1..366 -> (B, C)."""
+        return self.forward_head(*self.features(dynamic, static), day)
+
+    def features(self, dynamic: Tensor, static: Tensor) -> tuple[Tensor, Tensor]:
+        """What the head reads of windows: of the dynamic branch (B, 256), of the static one (B, 128)."""
         check_windows(self.config, dynamic, static)
         at, what = self.static1(static), self.dynamic1(dynamic)
         what = F.relu(self.modulate1(what, at) if self.config.location_aware else self.modulate1(what))
@@ -84,21 +88,41 @@ class LOAN(nn.Module):
         at, what = F.relu(self.static3(at)), F.relu(self.dynamic3(what))
         place = at.mean((-2, -1))
         events = F.adaptive_avg_pool3d(what, (2, 1, 1)).flatten(1)  # two steps of every channel in turn
-        return self.forward_head(events, place, day)
+        return events, place
 
     def forward_head(self, events: Tensor, place: Tensor, day: Tensor | None) -> Tensor:
         """Features of both branches (B, 256) and (B, 128), day (B,) -> log-probabilities (B, C)."""
+        x = self.joined(events, place, day)
+        for i, layer in enumerate(self.head):
+            x = F.relu(layer(x))
+            x = self.drop(x) if i < 2 else x
+        return self.classify(x).log_softmax(1)
+
+    def forward_heads(
+        self, events: Tensor, place: Tensor, day: Tensor | None, masks: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """As `forward_head`, once for each of N pairs of masks (N, 256) and (N, 128) in place of dropout.
+
+        Gives (N, B, C); what stands before the first mask is computed once.
+        """
+        first, second, third = self.head
+        x = F.relu(first(self.joined(events, place, day)))
+        out = []
+        for kept, later in zip(*masks, strict=True):
+            y = F.relu(F.linear(x, second.weight * kept, second.bias))
+            y = F.relu(F.linear(y, third.weight * later, third.bias))
+            out.append(self.classify(y).log_softmax(1))
+        return torch.stack(out)
+
+    def joined(self, events: Tensor, place: Tensor, day: Tensor | None) -> Tensor:
+        """Both branches side by side, (B, 384), with the day of the year in the dynamic one."""
         if self.day is not None:
             if day is None:
                 raise ValueError("this model knows the day of the year; pass day=(batch,), 1..366")
             if not torch.compiler.is_compiling():
                 check_days(day)
             events = events + self.day(day)
-        x = torch.cat([events, place], dim=1)
-        for i, layer in enumerate(self.head):
-            x = F.relu(layer(x))
-            x = self.drop(x) if i < 2 else x
-        return self.classify(x).log_softmax(1)
+        return torch.cat([events, place], dim=1)
 
 
 class DayEncoding(nn.Module):

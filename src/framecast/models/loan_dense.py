@@ -24,6 +24,7 @@ from framecast.nn.location_norm import LocationAwareNorm
 
 BLOCK_CELLS = 600  # in work at a time: more leave the cache, fewer make matrix products small
 Maps = list[Tensor]  # of four variants, each (M, numbers)
+Places = tuple[Maps, Maps, Tensor]
 
 
 def is_exact(model: LOAN) -> bool:
@@ -77,8 +78,16 @@ class DenseLOAN:
     @torch.inference_mode()
     def rows(self, dynamic: Tensor, static: Tensor, day: Tensor | None) -> Iterator[tuple[int, Tensor]]:
         """dynamic (V, T, H, W), static (S, H, W) -> first row and log-probabilities (rows, W - w + 1, C)."""
+        for row, events, place in self.features(dynamic, self.places(static)):
+            days = None if day is None else day.expand(events.shape[0] * events.shape[1])
+            scores = self.model.forward_head(events.flatten(0, 1), place.flatten(0, 1), days)
+            yield row, scores.unflatten(0, events.shape[:2])
+
+    @torch.inference_mode()
+    def features(self, dynamic: Tensor, places: Places) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """dynamic (V, T, H, W) -> first row and what the head reads of both branches, (rows, W - w + 1, 256)
+        and (rows, W - w + 1, 128); places: what `places` made of the static maps, good for all days."""
         height, width = dynamic.shape[-2:]
-        places = self._places(static)  # γ1, β1, γ2, β2 and the static features of all rows
         days = self._unfolded(dynamic)
         step = max(1, BLOCK_CELLS // width)
         pooled1, pooled2, means = Rows(width), Rows(width), Rows(width)
@@ -113,12 +122,14 @@ class DenseLOAN:
             count = min(len(means) - 8 * reach, height - margin - out_row)
             if count < 1:
                 continue
-            yield out_row, self._head(means, places[2], day, out_row, count, width)
+            events = self._means(means, count, width)
+            yield out_row, events, places[2][out_row : out_row + count, : events.shape[1]]
             means.drop(count)
             out_row += count
 
-    def _places(self, static: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Factors 1 + γ and β of each variant for both depths, (cells, 2 C), and the static features."""
+    @torch.inference_mode()
+    def places(self, static: Tensor) -> Places:
+        """Factors 1 + γ and β of each variant for both depths, (h, w, 2 C), and the static features."""
         m = self.model
         at = m.static1(static[None])
         first = self._modulation(0, at, 1)
@@ -197,9 +208,8 @@ class DenseLOAN:
             for v in range(4)
         ]
 
-    def _head(
-        self, given: Rows, place: Tensor, day: Tensor | None, row: int, count: int, width: int
-    ) -> Tensor:
+    def _means(self, given: Rows, count: int, width: int) -> Tensor:
+        """The mean over a window's last maps, (count, W - w + 1, 256)."""
         side = self.num_means // 2
         columns = width - self.config.window_cells + 1
         events = torch.zeros(count, columns, 256)
@@ -207,11 +217,7 @@ class DenseLOAN:
             for x in range(side):
                 maps = given.maps[(y == 0) + 2 * (x == 0)].unflatten(0, (-1, width))
                 events = events + maps[8 * y : 8 * y + count, 8 * x : 8 * x + columns]
-        events = (events / side**2).unflatten(2, (2, 128)).mT.flatten(2)
-        seen = torch.cat([events, place[row : row + count, :columns]], dim=2).flatten(0, 1)
-        days = None if day is None else day.expand(len(seen))
-        scores = self.model.forward_head(seen[:, :256], seen[:, 256:], days)
-        return scores.unflatten(0, (count, columns))
+        return (events / side**2).unflatten(2, (2, 128)).mT.flatten(2)
 
 
 def _taps(weight: Tensor) -> Tensor:

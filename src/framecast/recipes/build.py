@@ -24,6 +24,8 @@ from framecast.metrics.view_protocols import (
     get_view_protocol,
     list_view_protocols,
 )
+from framecast.recipes.build_danger import danger_task
+from framecast.recipes.build_maps import map_task
 from framecast.registry import entries, find
 from framecast.tasks.anticipation import DenseAnticipationTask, ObservedShares
 from framecast.tasks.forecasting import Sampling
@@ -34,6 +36,8 @@ from framecast.tasks.recognition import RecognitionTask, checked_classes
 from framecast.tasks.segmentation import SegmentationTask
 from framecast.tasks.segmentation_augment import Augmentation
 from framecast.train.anticipation_recipe import AnticipationDataSettings, AnticipationRecipe
+from framecast.train.danger_recipe import DangerRecipe
+from framecast.train.map_recipe import MapRecipe
 from framecast.train.recipe import Recipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
@@ -56,6 +60,10 @@ def build_task(recipe: Recipe) -> Task:
             return recognition_task(recipe)
         case AnticipationRecipe():
             return anticipation_task(recipe)
+        case MapRecipe():
+            return map_task(recipe)
+        case DangerRecipe():
+            return danger_task(recipe)
     raise AssertionError(f"no task for {type(recipe).__name__}")
 
 
@@ -222,6 +230,8 @@ def known_splits(recipe: Recipe) -> list[int]:
     if isinstance(recipe, RecognitionRecipe):
         held_back = open_recognition_data(recipe.data.model_copy(update={"split": None}), "test").held_back
         return list(range(1, num_shares(recipe.data.holdout) + 1)) if held_back else [1]
+    if isinstance(recipe, MapRecipe | DangerRecipe):
+        return [1]  # a cube says itself what is trained on and what is tested
     assert isinstance(recipe, SegmentationRecipe | AnticipationRecipe)
     if recipe.data.folds:
         return list(range(1, recipe.data.folds + 1))

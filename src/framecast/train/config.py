@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from framecast.registry import did_you_mean
 from framecast.train.anticipation_recipe import AnticipationRecipe
+from framecast.train.danger_recipe import DangerRecipe
+from framecast.train.map_recipe import MapRecipe
 from framecast.train.recipe import Recipe
 from framecast.train.recognition_recipe import RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationRecipe
@@ -25,6 +27,8 @@ RECIPES: dict[str, type[Recipe]] = {
     "segmentation": SegmentationRecipe,
     "recognition": RecognitionRecipe,
     "anticipation": AnticipationRecipe,
+    "maps": MapRecipe,
+    "danger": DangerRecipe,
 }
 
 # What a resumed run may change: none of it alters which numbers the model has seen.
