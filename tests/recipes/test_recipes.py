@@ -9,10 +9,12 @@ import torch
 
 import framecast as fc
 from framecast.data.synthetic import write_lookalike
+from framecast.data.synthetic_cubes import write_fire_cube
 from framecast.data.synthetic_drought import write_tsmp_folder
 from framecast.data.synthetic_recognition import write_recognition_lookalike
 from framecast.recipes.build import build_task, get_recipe, split_names
 from framecast.train.config import apply_overrides, dump_recipe
+from framecast.train.danger_recipe import DangerRecipe
 from framecast.train.loop import check_selection
 from framecast.train.map_recipe import MapRecipe
 from framecast.train.recipe import Recipe
@@ -29,6 +31,9 @@ def on_lookalike(name: str, folder: Path):
         return small_on_lookalike(recipe, folder)
     if isinstance(recipe, MapRecipe):
         return maps_on_lookalike(recipe, folder)
+    if isinstance(recipe, DangerRecipe):
+        cube = write_fire_cube(folder, days=200, cells=40, start="2018-06-01")
+        return apply_overrides(recipe, [f"data.root={cube}"])
     layout = LOOKALIKES.get(recipe.data.layout, recipe.data.layout)
     write_lookalike(layout, folder, seed=1, num_videos=10, feature_dim=recipe.data.feature_dim or 16)
     return apply_overrides(recipe, [f"data.root={folder}"])

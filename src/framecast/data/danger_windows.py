@@ -50,9 +50,8 @@ class DangerInput:
     def from_notes(cls, notes: dict[str, Any]) -> DangerInput:
         """Rebuild from `to_notes`, as a model's card holds it."""
         scaling = {name: (float(pair[0]), float(pair[1])) for name, pair in notes["scaling"].items()}
-        names = {"dynamic": tuple(notes["dynamic"]), "static": tuple(notes["static"])}
-        rest = {key: int(notes[key]) for key in ("num_days", "lead", "window_cells")}
-        return cls(**names, scaling=scaling, **rest)
+        days, lead, cells = (int(notes[key]) for key in ("num_days", "lead", "window_cells"))
+        return cls(tuple(notes["dynamic"]), tuple(notes["static"]), scaling, days, lead, cells)
 
     def to_notes(self) -> dict[str, Any]:
         return {

@@ -206,7 +206,8 @@ class GTDA(Stages, LabelDenoiser):
         self.diffusion = Diffusion(c.schedule, c.diffusion_steps, c.objective, c.self_condition)
         if c.noisy == "evidence":
             share_embedding(self.stage1.proj_in, self.stage1.proj_out)
-            for stage in self.stages if c.use_features else ():
+            later: list[Any] = [*self.stages] if c.use_features else []
+            for stage in later:
                 share_embedding(stage.proj_in, stage.proj_out, scores=True)
 
     def train(self, mode: bool = True) -> GTDA:

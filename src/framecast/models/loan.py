@@ -105,7 +105,8 @@ class LOAN(nn.Module):
 
         Gives (N, B, C); what stands before the first mask is computed once.
         """
-        first, second, third = self.head
+        layers: list[Any] = [*self.head]
+        first, second, third = layers
         x = F.relu(first(self.joined(events, place, day)))
         out = []
         for kept, later in zip(*masks, strict=True):
