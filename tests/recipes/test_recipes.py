@@ -32,7 +32,7 @@ def on_lookalike(name: str, folder: Path):
     if isinstance(recipe, MapRecipe):
         return maps_on_lookalike(recipe, folder)
     if isinstance(recipe, DangerRecipe):
-        cube = write_fire_cube(folder, days=200, cells=40, start="2018-06-01")
+        cube = write_fire_cube(folder, days=120, cells=48, start="2018-06-01")
         return apply_overrides(recipe, [f"data.root={cube}"])
     layout = LOOKALIKES.get(recipe.data.layout, recipe.data.layout)
     write_lookalike(layout, folder, seed=1, num_videos=10, feature_dim=recipe.data.feature_dim or 16)
