@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import framecast as fc
-from framecast.infer.danger_map import DangerMapper, ensemble
+from framecast.infer.danger_map import DangerMapper, DayMaps, dropout_masks, ensemble, working_mb
 
 DAY = 200
 NEAR: dict[str, Any] = {"rtol": 0, "atol": 1e-5, "equal_nan": True}
@@ -112,3 +113,50 @@ def test_misfits_are_named() -> None:
         mapper.log_prob(*region(30, 30))
     with pytest.raises(ValueError, match="land mask has shape"):
         mapper.log_prob(*region(30, 30), day=DAY, land=np.ones((3, 3), bool))
+
+
+class Kept(torch.nn.Module):
+    """One member's masks in the place of dropout, in turn."""
+
+    def __init__(self, masks: list[Tensor]) -> None:
+        super().__init__()
+        self.masks, self.calls = masks, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * self.masks[(self.calls - 1) % 2]
+
+
+@pytest.mark.parametrize("impl", ["dense", "per-patch"])
+def test_members_are_the_whole_model_with_their_masks(impl: Any) -> None:
+    model, maps = random_model(), region(28, 30)
+    masks = dropout_masks(model, 3, seed=5)
+    (found,) = DangerMapper(model, impl=impl, tile=3).maps(
+        [DayMaps(maps[0], DAY)], maps[1], samples=3, seed=5, keep=True
+    )
+    assert found.members is not None
+    for member in range(3):
+        whole = copy.deepcopy(model)
+        whole.drop = Kept([kept[member] for kept in masks])
+        alone = DangerMapper(whole, impl="per-patch").probability(*maps, day=DAY)
+        np.testing.assert_allclose(found.members[member], alone, rtol=0, atol=1e-5)
+    assert np.nanmin(found.spread) > 0
+
+
+def test_days_share_what_the_place_says() -> None:
+    model, (dynamic, static) = random_model(), region(30, 29)
+    other = dynamic.flip(1)
+    together = DangerMapper(model, tile=4).maps([DayMaps(dynamic, DAY), DayMaps(other, 10)], static)
+    for found, maps, day in zip(together, (dynamic, other), (DAY, 10), strict=True):
+        alone = DangerMapper(model).probability(maps, static, day=day)
+        np.testing.assert_allclose(found.probability, alone, rtol=0, atol=1e-5)
+
+
+def test_a_memory_limit_chooses_the_tile() -> None:
+    model = random_model()
+    tiles = [DangerMapper(model, memory_mb=limit).tile for limit in (60, 120, 300, 5000)]
+    assert tiles == sorted(set(tiles))
+    for tile, limit in zip(tiles, (60, 120, 300, 5000), strict=True):
+        assert working_mb(model, "dense", tile) <= limit
+    with pytest.raises(ValueError, match="too few for a danger map"):
+        DangerMapper(model, memory_mb=5)
