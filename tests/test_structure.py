@@ -14,7 +14,7 @@ import framecast
 PACKAGE = Path(framecast.__file__).parent
 # A part may import from its own rank and from lower ones.
 RANKS = [
-    {"structures", "registry", "official", "writing", "progress", "weights"},
+    {"structures", "registry", "official", "settings", "writing", "progress", "weights"},
     {"ops"},
     {"nn"},
     {"backbones"},

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import framecast as fc
-from framecast.infer.danger_map import DangerMapper, DayMaps, dropout_masks, ensemble, working_mb
+from framecast.infer.danger_map import DangerMapper, DayMaps, dropout_masks, working_mb
 
 DAY = 200
 NEAR: dict[str, Any] = {"rtol": 0, "atol": 1e-5, "equal_nan": True}
@@ -90,17 +90,6 @@ def test_a_cell_far_away_changes_nothing() -> None:
     after = DangerMapper(model).log_prob(dynamic, static, day=DAY)
     assert_close(after[:, 12:24, 12:24], before[:, 12:24, 12:24], rtol=0, atol=1e-6)
     assert (after[:, 27, 27] - before[:, 27, 27]).abs().max() > 0
-
-
-def test_an_ensemble_has_mean_and_spread() -> None:
-    models, maps = [random_model(seed=i) for i in range(3)], region(30, 28)
-    result = ensemble(models, *maps, day=DAY)
-    inner = (slice(12, -12), slice(12, -12))
-    single = np.stack([DangerMapper(m).probability(*maps, day=DAY) for m in models])
-    assert result.spread is not None
-    np.testing.assert_allclose(result.probability[inner], single.mean(0)[inner], rtol=1e-6)
-    np.testing.assert_allclose(result.spread[inner], single.std(0)[inner], rtol=1e-5)
-    assert np.isnan(result.probability[:12]).all()
 
 
 def test_misfits_are_named() -> None:

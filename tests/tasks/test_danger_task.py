@@ -96,6 +96,17 @@ def test_a_map_holds_what_its_windows_say(cube: Cube, tmp_path: Path) -> None:
     np.testing.assert_allclose(forecast.values["danger"][0, row, column], alone, rtol=1e-5)
 
 
+def test_several_checkpoints_have_mean_and_spread(cube: Cube) -> None:
+    recipe = apply_overrides(get_recipe("danger"), [f"data.root='{cube.path}'"])
+    models = [build_task(recipe).build_model().eval() for _ in range(3)]
+    together = DangerForecaster(models)(cube, "2020-07-01")
+    alone = np.stack([DangerForecaster(m)(cube, "2020-07-01").values["danger"] for m in models])
+    assert not DangerForecaster(models[0])(cube, "2020-07-01").spread
+    np.testing.assert_allclose(together.values["danger"], alone.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(together.spread["danger"], alone.std(0), rtol=1e-3, atol=1e-7)
+    assert np.nanmax(together.spread["danger"]) > 0
+
+
 def test_baselines_and_models_are_scored_on_the_same_samples(cube: Cube) -> None:
     seen, asked = DangerWindows(cube, "train"), DangerWindows(cube, "test")
     found = score_baselines(BASELINES, seen, asked, {"south": (20.0, 30.0, 30.0, 39.3)})

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import framecast as fc
+from framecast.data.cube_axes import season_of
 from framecast.data.drought_weeks import SCALING
 from framecast.data.synthetic_drought import write_tsmp_folder
 from framecast.infer.evaluation import evaluate_run
 from framecast.recipes.build import build_task, get_recipe
-from framecast.tasks.map_forecast import model_input, score_predictions, season_of
+from framecast.tasks.map_forecast import model_input, score_predictions
 from framecast.train.config import apply_overrides
 from framecast.train.loop import train
 from map_cube import SHAPE, write_map_cube

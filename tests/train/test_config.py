@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from framecast.settings import parse_value
 from framecast.train.config import (
     apply_overrides,
     differences,
     dump_recipe,
     load_recipe,
-    parse_value,
     save_recipe,
 )
 from framecast.train.segmentation_recipe import SegmentationRecipe

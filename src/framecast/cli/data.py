@@ -153,7 +153,7 @@ def import_weights(
     from yaml import YAMLError
 
     from framecast.checkpoints import ImportReport, card_of, check_replaceable, import_checkpoint, save
-    from framecast.train.config import parse_value
+    from framecast.settings import parse_value
 
     check_out(out)
     check_replaceable(out)

@@ -138,7 +138,7 @@ def forecast_days(
         from framecast.infer.danger import DangerForecaster
 
         options: dict[str, Any] = {"threads": asked.threads, "memory_mb": asked.memory_mb}
-        danger = DangerForecaster(models, samples=asked.members, seed=asked.seed, device=device, **options)
+        danger = DangerForecaster(models, samples=asked.members, seed=asked.seed, **options)
         return danger.days(cube, days)
     from framecast.infer.map_forecaster import MapForecaster
 

@@ -221,10 +221,7 @@ class Cube:
         return None
 
     def _scaled(self, key: str, values: np.ndarray) -> np.ndarray:
-        """In double precision, as released weights expect it; what is unknown becomes 0 afterwards."""
-        offset, factor = self.scaling(key)
-        scaled = (values.astype(np.float64) - offset) / factor
-        return np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+        return scaled_map(values, *self.scaling(key))
 
     def __repr__(self) -> str:
         steps, height, width = self.shape
@@ -234,6 +231,13 @@ class Cube:
             f"{len(self.dynamic_names)} dynamic, {len(self.static_names)} static, "
             f"targets {', '.join(self.target_names) or 'none'})"
         )
+
+
+def scaled_map(values: np.ndarray, offset: float, factor: float) -> np.ndarray:
+    """(values - offset) / factor as float32, 0 where unknown; in double precision, as released weights
+    expect it."""
+    scaled = (values.astype(np.float64) - offset) / factor
+    return np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
 
 
 def _channels(variables: Mapping[str, CubeVariable]) -> list[Channel]:

@@ -162,6 +162,21 @@ def dates_of(times: np.ndarray) -> list[str]:
     return [when.strftime("%Y-%m-%d") for when in times]
 
 
+SEASONS = ("DJF", "MAM", "JJA", "SON")
+
+
+def season_of(time: Any) -> str:
+    """DJF, MAM, JJA or SON of a datetime64 or cftime date."""
+    month = int(str(np.datetime64(time, "M"))[5:7]) if isinstance(time, np.datetime64) else time.month
+    return SEASONS[month % 12 // 3]
+
+
+def within(region: Sequence[float], y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(H, W) bool: cells whose middle lies in [west, south, east, north]."""
+    west, south, east, north = region
+    return ((y >= south) & (y <= north))[:, None] & ((x >= west) & (x <= east))[None]
+
+
 def runs(times: Any, count: int) -> Iterator[slice]:
     """Times as slices of neighbours, so that each is one read."""
     try:

@@ -14,26 +14,20 @@ splits:
 
 from __future__ import annotations
 
-import difflib
 from datetime import date
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from framecast.settings import Settings, read_yaml, validated
 from framecast.writing import write_file
 
 Role = Literal["dynamic", "static", "categorical", "target"]
 
 
-class _Settings(BaseModel):
-    """Frozen, refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class CubeVariable(_Settings):
+class CubeVariable(Settings):
     """One variable of a cube."""
 
     role: Role
@@ -47,7 +41,7 @@ class CubeVariable(_Settings):
     classes: int | None = Field(None, ge=2, le=1000)  # codes 0 … classes-1 become one channel each
     per_year: bool = False  # a map per year: name holds {year}, and the nearest year is taken
     missing: tuple[float, ...] = ()  # more values that mean "unknown", where the store does not say so
-    at: dict[str, float | str] = {}  # place along further dimensions, {level: 850}
+    at: dict[str, float | str] = Field(default_factory=dict)  # place along further dimensions, {level: 850}
     share_of: str | None = None  # variables with the same word here are shares that add up to 1
 
     @model_validator(mode="before")
@@ -76,7 +70,7 @@ class CubeVariable(_Settings):
         return self
 
 
-class CubeSplit(_Settings):
+class CubeSplit(Settings):
     """Days whose maps are asked for, and where: all conditions that are given hold together."""
 
     years: tuple[int, ...] | None = None
@@ -95,7 +89,7 @@ class CubeSplit(_Settings):
         return self
 
 
-class Statistics(_Settings):
+class Statistics(Settings):
     """Of one variable over the land and days of the training split, in the variable's unit."""
 
     least: float
@@ -106,7 +100,7 @@ class Statistics(_Settings):
     unknown: int = 0
 
 
-class CubeSettings(_Settings):
+class CubeSettings(Settings):
     """A cube as its YAML describes it."""
 
     store: str = ""  # path of the store, relative to the YAML
@@ -116,11 +110,11 @@ class CubeSettings(_Settings):
     crs: str | None = None  # "EPSG:4326" and the like; None = as the store says
     land: str | None = None  # variable of the store: above 0, or known at all, on land
     variables: dict[str, CubeVariable]
-    splits: dict[str, CubeSplit] = {}
+    splits: dict[str, CubeSplit] = Field(default_factory=dict)
     window_cells: int = Field(25, ge=1)  # side of the window round a cell
     num_days: int = Field(10, ge=1)  # time steps that a model looks back
     lead: int = Field(1, ge=0)  # time steps from the last one that is read to the one that is asked
-    statistics: dict[str, Statistics] = {}  # written by `framecast prepare`
+    statistics: dict[str, Statistics] = Field(default_factory=dict)  # written by `framecast prepare`
 
     @model_validator(mode="after")
     def _has_variables(self) -> Self:
@@ -132,32 +126,12 @@ class CubeSettings(_Settings):
         return {key: variable for key, variable in self.variables.items() if variable.role in roles}
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key which is there twice, of which plain YAML keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            word = str(key.value)
-            if word in seen:
-                raise yaml.MarkedYAMLError(None, None, f"{word!r} is there twice", key.start_mark)
-            seen.add(word)
-        return super().construct_mapping(node, deep)
-
-
 def read_cube_settings(path: str | Path) -> CubeSettings:
     """Settings from a YAML file; ValueError names the file, every wrong key and the nearest known one."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a YAML that describes a cube")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"{path} holds {type(values).__name__}, expected settings such as `store: cube.zarr`"
-        )
+    values = read_yaml(path, "store: cube.zarr")
     settings = parse_cube_settings(values, str(path))
     if settings.store:
         inside_folder(settings.store, path)
@@ -166,18 +140,7 @@ def read_cube_settings(path: str | Path) -> CubeSettings:
 
 def parse_cube_settings(values: dict[str, Any], source: str) -> CubeSettings:
     """Settings from a dictionary; source: where it came from, for messages."""
-    try:
-        return CubeSettings.model_validate(values)
-    except ValidationError as error:
-        problems = []
-        for item in error.errors():
-            where = ".".join(str(part) for part in item["loc"]) or "cube"
-            if item["type"] == "extra_forbidden":
-                problems.append(f"unknown key {where!r}{_near(item['loc'])}")
-            else:
-                got = f", got {item['input']!r}" if not isinstance(item["input"], dict) else ""
-                problems.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
-        raise ValueError(f"{source}: {'; '.join(problems)}") from None
+    return validated(CubeSettings, values, source)
 
 
 def dump_cube_settings(settings: CubeSettings) -> str:
@@ -200,13 +163,3 @@ def inside_folder(store: str, yaml_path: Path) -> Path:
             "put the YAML beside the store, or a link to the store beside the YAML"
         )
     return yaml_path.parent / store
-
-
-def _near(location: tuple[int | str, ...]) -> str:
-    """The known key nearest to an unknown one, at the same place."""
-    owners = {"variables": CubeVariable, "splits": CubeSplit, "statistics": Statistics}
-    owner = CubeSettings if len(location) == 1 else owners[str(location[0])]
-    near = difflib.get_close_matches(str(location[-1]), list(owner.model_fields), n=1, cutoff=0.5)
-    if not near:
-        return f" (known: {', '.join(owner.model_fields)})"
-    return f", did you mean {'.'.join([*map(str, location[:-1]), near[0]])!r}?"

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.cube import Cube
-from framecast.data.cube_axes import dates_of
+from framecast.data.cube import Cube, scaled_map
+from framecast.data.cube_axes import dates_of, season_of, within
 from framecast.data.danger_patches import day_of_year
 
 DAYS_AT_ONCE = 16  # of the target that are looked through together
@@ -80,18 +80,15 @@ class DangerInput:
     def read_dynamic(self, cube: Cube, last: int, rows: slice, columns: slice) -> np.ndarray:
         """(V, T, H, W) of the days that end with the cube's `last`, latest first, scaled, 0 where unknown."""
         maps = cube.dynamic(slice(last - self.num_days + 1, last + 1), rows, columns, scaled=False)
-        return self._scaled(maps[:, ::-1], self.dynamic)
+        return self.scaled(maps[:, ::-1], self.dynamic)
 
     def read_static(self, cube: Cube, year: int, rows: slice, columns: slice) -> np.ndarray:
         """(S, H, W) of a year, scaled, 0 where unknown."""
-        return self._scaled(cube.static(rows, columns, year=year, scaled=False), self.static)
+        return self.scaled(cube.static(rows, columns, year=year, scaled=False), self.static)
 
-    def _scaled(self, maps: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        out = np.empty(maps.shape, dtype=np.float32)
-        for i, name in enumerate(names):  # in double precision, as released weights expect it
-            offset, factor = self.scaling[name]
-            out[i] = np.nan_to_num((maps[i].astype(np.float64) - offset) / factor, posinf=0.0, neginf=0.0)
-        return out
+    def scaled(self, maps: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Channels (C, ...) as a model reads them."""
+        return np.stack([scaled_map(one, *self.scaling[n]) for one, n in zip(maps, names, strict=True)])
 
 
 class DangerWindows:
@@ -160,13 +157,12 @@ class DangerWindows:
 
     def groups(self, regions: dict[str, tuple[float, float, float, float]]) -> list[list[str]]:
         """Season and named regions of every sample, for scores of their own."""
-        names = []
-        for day, row, column in self.places:
-            month = int(dates_of(self.cube.times[[day]])[0][5:7])
-            y, x = self.cube.y[row], self.cube.x[column]
-            inside = [k for k, (w, s, e, n) in regions.items() if w <= x <= e and s <= y <= n]
-            names.append([SEASONS[month % 12 // 3], *inside])
-        return names
+        masks = {name: within(region, self.cube.y, self.cube.x) for name, region in regions.items()}
+        seasons = {day: season_of(self.cube.times[day]) for day in np.unique(self.places[:, 0])}
+        return [
+            [seasons[day], *(name for name, mask in masks.items() if mask[row, column])]
+            for day, row, column in self.places
+        ]
 
     @cached_property
     def _kept(self) -> tuple[int, np.ndarray, dict[int, np.ndarray]] | None:
@@ -183,7 +179,7 @@ class DangerWindows:
         for start in range(first, last + 1, DAYS_AT_ONCE):
             stop = min(start + DAYS_AT_ONCE, last + 1)
             part = self.cube.dynamic(slice(start, stop), scaled=False)
-            maps[:, start - first : stop - first] = self.reads._scaled(part, self.reads.dynamic)
+            maps[:, start - first : stop - first] = self.reads.scaled(part, self.reads.dynamic)
         return first, maps, {year: self.reads.read_static(self.cube, year, whole, whole) for year in years}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -258,9 +254,6 @@ class DangerWindows:
             rank = numbers[of_day == i] - (ends[i] - counts[i])
             places.append(np.insert(np.argwhere(happened <= 0)[rank], 0, day, axis=1))
         return np.concatenate(places) if places else np.zeros((0, 3), dtype=np.int64)
-
-
-SEASONS = ("DJF", "MAM", "JJA", "SON")
 
 
 def is_patch_folder(root: str | os.PathLike[str]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from framecast.data.cube import Cube
+from framecast.data.cube import Cube, scaled_map
 from framecast.data.map_scaling import (
     MapScaling,
     MapWindow,
@@ -198,11 +198,9 @@ class MapSeries:
 
     def _scaled(self, names: Sequence[str], values: np.ndarray) -> np.ndarray:
         """Channels (C, …) standardised, 0 where unknown."""
-        out = np.empty(values.shape, dtype=np.float32)
-        for index, name in enumerate(names):
-            offset, factor = self.scaling.channels[name]
-            out[index] = np.nan_to_num((values[index] - offset) / factor, nan=0.0, posinf=0.0, neginf=0.0)
-        return out
+        channels = self.scaling.channels
+        scaled = [scaled_map(one, *channels[name]) for one, name in zip(values, names, strict=True)]
+        return np.stack(scaled) if scaled else np.zeros(values.shape, dtype=np.float32)
 
     # What is asked for ------------------------------------------------------------------------------
 

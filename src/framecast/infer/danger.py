@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from framecast.checkpoints import card_of, load
@@ -55,7 +54,7 @@ class DangerForecaster:
 
     models: run folders, saved models, hub ids or modules. samples: members by MC dropout of each, 1 = none.
     threads: tiles at a time. memory_mb: what the tiles may take beside models, cube and maps; decides their
-    size. device: where weights are loaded; maps are computed on the CPU.
+    size. Maps are computed on the CPU.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class DangerForecaster:
         *,
         samples: int = 1,
         seed: int = 0,
-        device: torch.device | str = "cpu",
         threads: int = 1,
         memory_mb: float | None = None,
     ) -> None:

@@ -278,23 +278,6 @@ def dropout_masks(model: nn.Module, samples: int, seed: int = 0) -> Masks:
     return masks[0], masks[1]
 
 
-def ensemble(
-    models: Sequence[nn.Module],
-    dynamic: Any,
-    static: Any,
-    *,
-    day: int | None = None,
-    land: Any = None,
-    **options: Any,
-) -> DangerMap:
-    """Maps of several checkpoints, their mean and spread; options are those of `DangerMapper`."""
-    if not models:
-        raise ValueError("an ensemble needs at least one model")
-    maps = [DangerMapper(m, **options).probability(dynamic, static, day=day, land=land) for m in models]
-    members = np.stack(maps)
-    return DangerMap(members.mean(0), members.std(0) if len(maps) > 1 else None, members)
-
-
 # Memory ---------------------------------------------------------------------------------------------
 
 FIXED_MB = {"dense": 25.0, "per-patch": 80.0}  # of a thread, whatever the tile: what is in work at a time

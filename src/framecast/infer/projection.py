@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from framecast.data.cube import Cube, open_cube
+from framecast.data.cube_axes import SEASONS, season_of
 from framecast.data.extras import import_extra
 from framecast.data.map_series import MapSeries
 from framecast.data.vegetation_indices import SEVERE_DROUGHT, drought_class
@@ -29,10 +30,8 @@ from framecast.progress import track
 from framecast.structures import Forecast
 from framecast.tasks.map_forecast import (
     MAPS_AT_ONCE,
-    SEASONS,
     MapScoring,
     condition_maps,
-    season_of,
     valid_times,
 )
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framecast.data.cube_axes import SEASONS
 from framecast.data.danger_patches import DangerPatches, Window, augment
-from framecast.data.danger_windows import SEASONS, DangerWindows
+from framecast.data.danger_windows import DangerWindows
 from framecast.metrics.danger import DangerMetrics
 from framecast.models.loan import danger_loss
 from framecast.registry import create_model, find

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framecast.data.cube_axes import season_of, within
 from framecast.data.map_scaling import MapWindow, window_notes
 from framecast.data.map_series import MapSeries
 from framecast.data.vegetation_indices import drought_class, tci, vci, vhi
@@ -25,7 +26,6 @@ from framecast.registry import create_model, find
 from framecast.tasks.map_loss import Difference, map_loss
 from framecast.tasks.ranks import gather_over_ranks, own_items
 
-SEASONS = ("DJF", "MAM", "JJA", "SON")
 MAPS_AT_ONCE = 16
 BY_MAP = {"MAE": "mae", "RMSE": "rmse", "R2": "r2", "Rs": "rank_correlation", "Rp": "correlation"}
 
@@ -253,7 +253,8 @@ def score_maps(
 def score_predictions(predict: Any, series: MapSeries, scoring: MapScoring | None = None) -> MapScores:
     """Scores of anything that answers issue times (I,) with maps (I, N, H, W) in units."""
     scoring, scores = scoring or MapScoring(), MapScores()
-    regions = {name: region_mask(series, box) for name, box in scoring.regions.items()}
+    cells = series.cube.y[series.rows], series.cube.x[series.columns]
+    regions = {name: within(box, *cells) for name, box in scoring.regions.items()}
     mine = [int(series.issues[i]) for i in own_items(len(series))]
     for start in range(0, len(mine), MAPS_AT_ONCE):
         issues = mine[start : start + MAPS_AT_ONCE]
@@ -264,19 +265,6 @@ def score_predictions(predict: Any, series: MapSeries, scoring: MapScoring | Non
     for part in everywhere:
         merged.merge(part)
     return merged
-
-
-def region_mask(series: MapSeries, box: Sequence[float]) -> np.ndarray:
-    """(H, W) cells within west, south, east, north."""
-    west, south, east, north = box
-    y, x = series.cube.y[series.rows], series.cube.x[series.columns]
-    return ((y >= south) & (y <= north))[:, None] & ((x >= west) & (x <= east))[None]
-
-
-def season_of(time: Any) -> str:
-    """DJF, MAM, JJA or SON."""
-    month = int(str(np.datetime64(time, "M"))[5:7]) if isinstance(time, np.datetime64) else time.month
-    return SEASONS[month % 12 // 3]
 
 
 def add_forecast(

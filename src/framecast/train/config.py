@@ -6,15 +6,15 @@ recipe = apply_overrides(load_recipe("runs/a/config.yaml"), ["optim.lr=3e-4", "e
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from framecast.registry import did_you_mean
+from framecast.settings import parse_value, read_yaml, validated
 from framecast.train.anticipation_recipe import AnticipationRecipe
 from framecast.train.danger_recipe import DangerRecipe
 from framecast.train.map_recipe import MapRecipe
@@ -39,22 +39,6 @@ RESUMABLE = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: PyYAML alone reads 3e-4 as a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def parse_value(text: str) -> Any:
-    """A YAML value: `3e-4` number, `[0.9, 0.95]` list, `null`, `true`, else text."""
-    return yaml.load(text, Loader=_Loader)
-
-
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe from YAML; ValueError names the file and the setting that is wrong."""
     path = Path(path)
@@ -62,13 +46,7 @@ def load_recipe(path: str | Path) -> Recipe:
         path = path / "config.yaml"
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}; pass a .yaml file or a run folder with config.yaml")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds {type(values).__name__}, expected settings such as `epochs: 20`")
-    return _validated(values, str(path))
+    return _validated(read_yaml(path, "epochs: 20"), str(path))
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -167,33 +145,12 @@ def _keys(settings: BaseModel, prefix: str = "") -> Iterator[str]:
 
 
 def _validated(values: dict[str, Any], source: str) -> Recipe:
-    """Build the recipe of its task; every problem in one line."""
+    """The recipe of its task."""
     task = values.get("task", "segmentation")  # may be left out there
     if task not in RECIPES:
         near = did_you_mean(str(task), RECIPES)
         raise ValueError(f"{source}: unknown task {task!r}{near}; known: {', '.join(RECIPES)}")
-    kind = RECIPES[task]
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = []
-        for item in error.errors():
-            where = ".".join(str(part) for part in item["loc"]) or "recipe"
-            if item["type"] == "extra_forbidden":
-                problems.append(f"unknown setting {where!r}{_near(kind, item['loc'])}")
-            else:
-                got = f", got {item['input']!r}" if not isinstance(item["input"], dict) else ""
-                problems.append(f"{where}: {item['msg'].removeprefix('Value error, ')}{got}")
-        raise ValueError(f"{source}: {'; '.join(problems)}") from None
-
-
-def _near(kind: type[Recipe], location: tuple[int | str, ...]) -> str:
-    """The known sibling nearest to an unknown key."""
-    owner: Any = kind
-    for part in location[:-1]:
-        owner = owner.model_fields[part].annotation
-    near = difflib.get_close_matches(str(location[-1]), list(owner.model_fields), n=1, cutoff=0.5)
-    return f", did you mean {'.'.join([*map(str, location[:-1]), near[0]])!r}?" if near else ""
+    return validated(RECIPES[task], values, source)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from framecast.train.recipe import DataSettings, Recipe, Settings
+from framecast.settings import Settings
+from framecast.train.recipe import DataSettings, Recipe
 
 Box = tuple[float, float, float, float]
 
