@@ -6,6 +6,7 @@ python results/earth_maps/collect.py runs/earth_maps
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,13 @@ COLUMNS = {
 }
 
 
-IN_GROUPS = ("mae", "rmse", "r2", "correlation", "skill", "accuracy", "drought_f1")
-
-
 def brief(scores: dict[str, float]) -> dict[str, float]:
-    """To five digits; of seasons and regions the main measures."""
-    kept = {k: v for k, v in scores.items() if ", " not in k or k.rpartition(": ")[2] in IN_GROUPS}
-    return {key: float(f"{value:.5g}") for key, value in kept.items() if ", mean of maps" not in key}
+    """To five digits, without those of seasons and regions (they stand in the runs), and without unknowns."""
+    return {
+        key: float(f"{value:.5g}")
+        for key, value in scores.items()
+        if ", " not in key and not math.isnan(value)
+    }
 
 
 def cell(row: dict[str, Any], key: str) -> str:

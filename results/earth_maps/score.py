@@ -13,33 +13,22 @@ from typing import Any
 
 import torch
 
-from framecast.data.map_scaling import fit_scaling
+from framecast.infer.earth_baselines import evaluate_earth_baselines
 from framecast.infer.evaluation import evaluate_run
-from framecast.infer.map_baselines import BASELINES, fit_baseline, score_baseline
-from framecast.recipes.build_maps import map_series, open_map_cube, scoring_from, window_from
-from framecast.train.config import load_recipe
-from framecast.train.map_recipe import MapRecipe
+from framecast.infer.map_baselines import BASELINES
 from framecast.train.study import study_evidence
 
 SEASONED = "by season and region"
 
 
-def baselines(recipe: MapRecipe) -> dict[str, Any]:
-    """Scores of every baseline with the windows and splits of a recipe."""
-    data = recipe.data
-    cube = open_map_cube(data)
-    window = window_from(data, cube)
-    scaling = fit_scaling(cube, window, data.train)
-    train, validation, test = (
-        map_series(data, part, cube, window, scaling) for part in ("train", "validation", "test")
-    )
+def baselines(run: Path) -> dict[str, Any]:
+    """Scores of every baseline with the windows and splits of a run."""
     found = {}
     for name in BASELINES:
         start = time.time()
-        fitted = fit_baseline(name, train, validation)
-        scores = score_baseline(fitted, test, scoring_from(data)).compute()
+        scores = evaluate_earth_baselines([name], run)[name].scores[SEASONED]
         found[name] = {"mean": scores, "std": None, "wall_seconds": round(time.time() - start)}
-        print(f"{cube.path.parent.name} {name}: skill {scores['skill']:.3f}", flush=True)
+        print(f"{name}: skill {scores['skill']:.3f}", flush=True)
     return found
 
 
@@ -69,9 +58,8 @@ def networks(folder: Path) -> dict[str, Any]:
 
 def main(folder: Path, out: Path) -> None:
     torch.set_num_threads(1)
-    recipe = load_recipe(next(iter(sorted(folder.glob("focal_tsmp/*/config.yaml")))))
-    assert isinstance(recipe, MapRecipe)
-    out.write_text(json.dumps(baselines(recipe) | networks(folder), indent=1))
+    run = next(iter(sorted(folder.glob("focal_tsmp/*/config.yaml")))).parent
+    out.write_text(json.dumps(baselines(run) | networks(folder), indent=1))
 
 
 if __name__ == "__main__":

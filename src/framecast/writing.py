@@ -5,12 +5,14 @@ Everything is written under a temporary name beside its place, flushed to the di
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 Content = str | bytes | Callable[[BinaryIO], object]  # text becomes UTF-8; a function writes the open file
 
@@ -59,6 +61,21 @@ def write_by_name(path: str | Path, write: Callable[[Path], object]) -> Path:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     return path
+
+
+def json_text(values: object) -> str:
+    """JSON as every program reads it: numbers that are not finite become null, anything unknown its text."""
+    return json.dumps(_plain(values), indent=2, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def flush_folder(folder: Path) -> None:

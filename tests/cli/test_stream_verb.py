@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_a_table_on_disk_and_one_from_a_pipe(ahead: Path, here: Path) -> None:
     assert (here / "pipe" / "timeline.csv").read_text() == (here / "file" / "timeline.csv").read_text()
 
 
+@pytest.fixture
+def listens() -> Iterator[None]:
+    """Programs started here hear Ctrl-C, also where the tests run in the background of a shell."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("listens")
 def test_ctrl_c_leaves_whole_files(ahead: Path, here: Path) -> None:
     seen = table(here / "seen.csv")
     words = ("stream", "--timeline", seen, "--follow", "--model", ahead, *AHEAD)

@@ -21,6 +21,7 @@ from framecast.data.features import load_track
 from framecast.data.synthetic_recognition import write_recognition_lookalike
 from framecast.metrics.protocols import list_protocols
 from framecast.train.config import load_recipe
+from map_cube import write_map_cube
 from video_factory import write_video
 
 VERBS = sorted(get_command(app).commands)
@@ -319,6 +320,7 @@ def json_command(verb: str, w: World) -> list[object]:
         "info": ["ltcontext"],
         "doctor": [],
         "check-data": [w.data],
+        "prepare": ["cube/cube.yaml", "--out", "prepared"],
         "features": [w.video, "--out", "out", *w.backbone],
         "train": [*train, *TINY_RUN, "--set", "epochs=1"],
         "evaluate": [w.run, "--out", "scores.json"],
@@ -348,6 +350,8 @@ def test_json_is_one_object_and_nothing_else(
         sizes: dict[str, Any] = {"image_size": 32, "patch_size": 4, "width": 24, "depth": 4, "num_heads": 3}
         fc.save(fc.create_model("vit_tiny", num_classes=2, **sizes), "small")
         write_recognition_lookalike("folders", "images", kind="image")
+    if verb == "prepare":
+        write_map_cube(Path("cube"))
     done = succeed(*json_command(verb, world))
     assert isinstance(done.json, dict)
     assert "NaN" not in done.out

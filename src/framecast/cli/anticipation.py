@@ -271,7 +271,7 @@ def evaluate_baselines(
     from framecast.cli.training import protocol_table
     from framecast.infer import baselines
     from framecast.infer.evaluation import evaluate_run
-    from framecast.writing import write_file
+    from framecast.writing import json_text, write_file
 
     names = baselines.baseline_names(names)
     if run is None and data is None:
@@ -285,7 +285,7 @@ def evaluate_baselines(
         protocols = protocols or list(found[run].scores)
     found |= baselines.evaluate_baselines(names, settings, sampling, protocols)
     if out is not None:
-        text = json.dumps({name: one.to_json() for name, one in found.items()}, indent=2)
+        text = json_text({name: one.to_json() for name, one in found.items()})
         out.parent.mkdir(parents=True, exist_ok=True)
         write_file(out, text + "\n")
     if as_json:

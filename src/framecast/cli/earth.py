@@ -121,6 +121,31 @@ def predict_maps(
         show(f"wrote {', '.join(path.name for path in written)} into {out}")
 
 
+def evaluate_baselines(
+    run: str, names: Sequence[str], data: Path | None, out: Path | None, device: str, *, as_json: bool
+) -> None:
+    """Print the scores of a run and of baselines on its cube; write them with --out."""
+    from framecast.cli.training import scores_table
+    from framecast.infer.earth_baselines import evaluate_earth_baselines
+    from framecast.infer.evaluation import evaluate_run
+    from framecast.writing import json_text, write_file
+
+    found = evaluate_earth_baselines(names, run, data)
+    found = {run: evaluate_run(run, data=data, device=device), **found}
+    values = {name: one.to_json() for name, one in found.items()}
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_file(out, json_text(values) + "\n")
+    if as_json:
+        show_json({"scores": values, "written": out})
+        return
+    for name, one in found.items():
+        show(name)
+        show(scores_table(one.scores["test"], "test"))
+    one = found[run]
+    show(f"{one.num_items} test {one.kind}s of {one.data}" + (f", written to {out}" if out else ""))
+
+
 # Forecasts ------------------------------------------------------------------------------------------
 
 

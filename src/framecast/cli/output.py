@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import shutil
 import sys
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+
+from framecast.writing import json_text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
@@ -29,7 +29,7 @@ def show(text: str) -> None:
 
 def show_json(values: Any) -> None:
     if is_main_process():
-        print(json.dumps(_plain(values), indent=2, allow_nan=False))
+        print(json_text(values))
 
 
 def show_error(text: str) -> None:
@@ -71,17 +71,6 @@ def each_file(
 def is_main_process() -> bool:
     """Whether this is the one of several training processes that talks."""
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold: numbers that are not finite become null, anything unknown its text."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

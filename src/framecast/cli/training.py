@@ -28,6 +28,7 @@ RunFolder = Annotated[
 ]
 SEGMENTATION_KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
 ANTICIPATION_KEYS = ("moc", "mean_moc", "top1_moc", "accuracy", "diversity", "ece", "brier", "crps", "edit")
+DANGER_KEYS = ("auroc", "auprc", "brier", "skill", "ece", "precision_fire", "recall_fire", "f1_fire")
 MAP_KEYS = ("mae", "rmse", "r2", "correlation", "skill", "accuracy", "drought_f1")
 RECOGNITION_KEYS = ("top1", "top5", "mean_class_accuracy", "ece", "nll")
 
@@ -118,7 +119,7 @@ def show_result(metrics: dict[str, float], folder: Path, as_json: bool, summary:
 
 def first_row(metrics: dict[str, float]) -> str:
     """What the scores without a prefix are."""
-    if "skill" in metrics:
+    if "skill" in metrics and "auroc" not in metrics:
         return "mean"
     return "mean over videos" if "edit" in metrics and "mean_moc" not in metrics else "test"
 
@@ -138,9 +139,10 @@ def protocol_table(rows: dict[str, dict[str, float]], first: str = "protocol") -
         return horizon_table(rows, first)
     recognition = any("top1" in row for row in rows.values())
     keys = RECOGNITION_KEYS if recognition else SEGMENTATION_KEYS
-    if any("rmse" in row for row in rows.values()):  # in units and shares, no percentages
-        body = [[a, *(f"{row[k]:.4g}" if k in row else "" for k in MAP_KEYS)] for a, row in rows.items()]
-        return table(("maps", *MAP_KEYS), body)
+    for sign, titles in (("rmse", MAP_KEYS), ("auroc", DANGER_KEYS)):  # in units and shares, no percentages
+        if any(sign in row for row in rows.values()):
+            body = [[a, *(f"{row[k]:.4g}" if k in row else "" for k in titles)] for a, row in rows.items()]
+            return table(("maps" if sign == "rmse" else first, *titles), body)
     body = [[a, *(figure(k, row[k]) if k in row else "" for k in keys)] for a, row in rows.items()]
     return table((first, *keys), body)
 
@@ -188,9 +190,9 @@ def evaluate(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="Anticipation: also score repeat_last, nearest_neighbour, ngram, grammar, "
-            "transcript_sampler or all of them, fitted on the training side; without a run with --data; "
-            "repeatable."
+            help="Also score repeat_last, nearest_neighbour, ngram, grammar or transcript_sampler "
+            "(anticipation; without a run with --data), climatology, persistence, linear, … (a run's own "
+            "cube), or all of them, fitted on the training side; repeatable."
         ),
     ] = None,
     device: Device = "auto",
@@ -199,13 +201,18 @@ def evaluate(
     """Score a trained model on the test side of its data, under named protocols."""
     corrupted = bool(jpeg or compare or corruptions is not None or severities is not None)
     if baseline:
-        from framecast.cli.anticipation import evaluate_baselines
+        from framecast.cli import anticipation, earth
 
         if corrupted:
-            raise ValueError(
-                "baselines of anticipation read labels, not pixels; score corrupted pixels without them"
-            )
-        evaluate_baselines(*(run, baseline, data, split, protocol, out, pick_device(device)), as_json=as_json)
+            raise ValueError("baselines do not read pixels; score corrupted pixels without them")
+        if run is not None and earth.task_of(run) in earth.TASKS:
+            if split is not None or protocol:
+                raise ValueError("a cube has one test side; leave --split and --protocol out")
+            earth.evaluate_baselines(run, baseline, data, out, pick_device(device), as_json=as_json)
+            return
+        anticipation.evaluate_baselines(
+            *(run, baseline, data, split, protocol, out, pick_device(device)), as_json=as_json
+        )
         return
     if run is None:
         raise ValueError("nothing was given to score; pass a run folder, a model or --baseline NAME")

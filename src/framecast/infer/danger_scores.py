@@ -8,7 +8,7 @@ from torch import nn
 from framecast.checkpoints import card_of
 from framecast.data.danger_windows import DangerInput
 from framecast.recipes.build_danger import open_danger
-from framecast.tasks.danger import score_model
+from framecast.tasks.danger import by_group, score_model
 from framecast.train.danger_recipe import DangerDataSettings
 
 
@@ -22,9 +22,4 @@ def evaluate_danger(
     notes = card_of(model).notes
     reads = DangerInput.from_notes(notes) if "scaling" in notes else None
     data = open_danger(settings, settings.test, reads)
-    found = score_model(model.eval(), data, device, settings.regions)
-    groups: dict[str, dict[str, float]] = {}
-    for key, value in found.compute().items():
-        group, _, score = key.rpartition(": ")
-        groups.setdefault(group or "test", {})[score] = value
-    return groups, len(data)
+    return by_group(score_model(model.eval(), data, device, settings.regions)), len(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from framecast.train.danger_recipe import DangerDataSettings, DangerRecipe
 from framecast.train.map_recipe import MapDataSettings, MapRecipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
-from framecast.writing import write_file
+from framecast.writing import json_text, write_file
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Evaluation:
         return values
 
     def write(self, path: Path) -> None:
-        write_file(path, json.dumps(self.to_json(), indent=2) + "\n")
+        write_file(path, json_text(self.to_json()) + "\n")
 
 
 def evaluate_run(

@@ -174,6 +174,15 @@ class DangerScores:
         return out
 
 
+def by_group(scores: DangerScores) -> dict[str, dict[str, float]]:
+    """Scores of all samples as "test", then those of every season and region."""
+    groups: dict[str, dict[str, float]] = {}
+    for key, value in scores.compute().items():
+        group, _, score = key.rpartition(": ")
+        groups.setdefault(group or "test", {})[score] = value
+    return groups
+
+
 def groups_of(data: DangerData, regions: Regions) -> list[list[str]]:
     """Season and regions of every sample; published samples say only when they were."""
     if isinstance(data, DangerWindows):
