@@ -45,7 +45,7 @@ def hidden(run: Path) -> dict[str, float]:
     cube, data = open_cube(recipe.data.root), open_danger(recipe.data, recipe.data.test)
     day, row, column = data.places.T
     stored = cube.store.read("hidden_danger", {})[:, :: -1 if cube.axes.y_flipped else 1]
-    chances = stored[day - 1, row, column]  # of a day's weather, for fires of the next
+    chances = stored[day, row, column]
     summer = np.array(["JJA" in own for own in data.groups({})])
     return {
         "year: auroc": auroc(chances, data.burnt),
@@ -60,7 +60,7 @@ def brief(scores: dict[str, dict[str, float]]) -> dict[str, float]:
 def main(runs: Path) -> None:
     rows: dict[str, Any] = {}
     environment: dict[str, Any] = {}
-    first = runs / "with_location" / "split1-seed0"
+    first = min((runs / "with_location").glob("seed*"))
     for name, one in evaluate_earth_baselines(["all"], first).items():
         rows[name] = {"mean": brief(one.scores)}
     wall = 0.0

@@ -33,16 +33,26 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that looks like such a float."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 
 
 def parse_value(text: str) -> Any:
     """A YAML value: `3e-4` number, `[0.9, 0.95]` list, `null`, `true`, else text."""
     return yaml.load(text, Loader=_Loader)
+
+
+def yaml_text(values: dict[str, Any], **style: Any) -> str:
+    """YAML that `parse_value` reads back to equal values, in the order given."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style)
 
 
 def read_yaml(path: Path, example: str) -> dict[str, Any]:

@@ -231,3 +231,11 @@ def test_units_that_do_not_fit() -> None:
             converter(a, b)
     assert "look like degC" in implausible("K", -10.0, 40.0)
     assert implausible("K", 250.0, 320.0) == ""
+
+
+def test_a_unit_may_look_like_a_number(tmp_path: Path) -> None:
+    settings = parse_cube_settings({"variables": {"ndvi": {"role": "dynamic", "unit": 1e-08}}}, "here")
+    assert settings.variables["ndvi"].unit == "1e-08"
+    (tmp_path / "cube.yaml").write_text(dump_cube_settings(settings))
+    assert read_cube_settings(tmp_path / "cube.yaml") == settings
+    assert "'1e-08'" in dump_cube_settings(settings)

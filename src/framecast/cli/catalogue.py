@@ -89,7 +89,7 @@ def as_yaml(values: dict[str, Any]) -> str:
     """As `framecast train` reads it from a file."""
     import yaml
 
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
+    return yaml_text(values).rstrip()
 
 
 def _saved_model(name: str) -> dict[str, Any]:

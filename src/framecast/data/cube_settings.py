@@ -18,10 +18,9 @@ from datetime import date
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from framecast.settings import Settings, read_yaml, validated
+from framecast.settings import Settings, read_yaml, validated, yaml_text
 from framecast.writing import write_file
 
 Role = Literal["dynamic", "static", "categorical", "target"]
@@ -29,6 +28,8 @@ Role = Literal["dynamic", "static", "categorical", "target"]
 
 class CubeVariable(Settings):
     """One variable of a cube."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # unit: 1 and name: 10 are texts, too
 
     role: Role
     name: str | None = None  # in the store; None = as the key says
@@ -146,7 +147,7 @@ def parse_cube_settings(values: dict[str, Any], source: str) -> CubeSettings:
 def dump_cube_settings(settings: CubeSettings) -> str:
     """YAML text that `read_cube_settings` reads back to equal settings."""
     values = settings.model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    return yaml_text(values, default_flow_style=None, width=110)
 
 
 def save_cube_settings(settings: CubeSettings, path: str | Path) -> None:

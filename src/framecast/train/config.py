@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 
 from framecast.registry import did_you_mean
-from framecast.settings import parse_value, read_yaml, validated
+from framecast.settings import parse_value, read_yaml, validated, yaml_text
 from framecast.train.anticipation_recipe import AnticipationRecipe
 from framecast.train.danger_recipe import DangerRecipe
 from framecast.train.map_recipe import MapRecipe
@@ -51,7 +51,7 @@ def load_recipe(path: str | Path) -> Recipe:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML text that `load_recipe` reads back to an equal recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml_text(recipe.model_dump(mode="json"))
 
 
 def save_recipe(recipe: Recipe, path: str | Path) -> None:
