@@ -87,7 +87,7 @@ def recipe_settings(name: str) -> dict[str, Any]:
 
 def as_yaml(values: dict[str, Any]) -> str:
     """As `framecast train` reads it from a file."""
-    import yaml
+    from framecast.settings import yaml_text
 
     return yaml_text(values).rstrip()
 
