@@ -140,7 +140,7 @@ def test_baselines_stand_beside_a_run(folder: Path) -> None:
             "--expected-length 'long' is no time span",
         ),
         (("evaluate",), "nothing was given to score"),
-        (("evaluate", "run", "--baseline", "grammar", "--jpeg"), "read labels, not pixels"),
+        (("evaluate", "run", "--baseline", "grammar", "--jpeg"), "do not read pixels"),
         (("evaluate", "--baseline", "grammar"), "pass them with --data FOLDER"),
         (("evaluate", "--baseline", "grammar", "--data", "bare"), "no test side without a split"),
     ],
