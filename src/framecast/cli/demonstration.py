@@ -17,7 +17,8 @@ CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
 
 def demo(
     subject: Annotated[
-        Literal["videos", "earth"], typer.Argument(help="videos, or earth: fire danger on a made-up island.")
+        Literal["videos", "earth", "drought"],
+        typer.Argument(help="videos; earth: fire danger on a made-up island; drought: a made-up projection."),
     ] = "videos",
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder with videos/ and labels: train and show.")
@@ -34,19 +35,24 @@ def demo(
 
     framecast demo
     framecast demo earth
+    framecast demo drought
     """
     import sys
 
+    from framecast.cli.demonstration_drought import drought_demo
     from framecast.cli.demonstration_earth import earth_demo
 
     check_out(out)
-    if subject == "earth" and data is not None:
-        raise ValueError("--data is for videos; for your own cube see `framecast train danger --data CUBE`")
+    if subject != "videos" and data is not None:
+        recipe = "danger" if subject == "earth" else "vegetation"
+        raise ValueError(f"--data is for videos; your own cube: `framecast train {recipe} --data CUBE`")
     if subject != "earth" and weights is not None:
         raise ValueError("--weights is for `framecast demo earth`")
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
         if subject == "earth":
             earth_demo(out, pick_device(device), weights)
+        elif subject == "drought":
+            drought_demo(out, pick_device(device))
         elif data is None:
             label_free_demo(out, pick_device(device))
         else:

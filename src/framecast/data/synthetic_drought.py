@@ -1,4 +1,4 @@
-"""Writes a made-up cube of climate and vegetation by week, and the look-alike of TerrSysMP-NET's folder.
+"""Writes made-up cubes of climate and vegetation by week, and the look-alike of TerrSysMP-NET's folder.
 
 Rain and heat fill and empty the soil; what grows answers to the soil of the weeks before, grass at once and
 forest slowly; the surface is warmer where less grows. So the vegetation some weeks ahead can be forecast from
@@ -20,7 +20,9 @@ from framecast.data.extras import import_extra
 from framecast.data.synthetic_land import make_land, smooth_field
 from framecast.writing import fill_folder
 
-UNITS = {"tas": "K", "pr": "mm d-1", "hurs": "%", "rsds": "W m-2", "mrso": "1", "ndvi": "1", "bt": "K"}
+CLIMATE = {"tas": "K", "pr": "mm d-1", "hurs": "%", "rsds": "W m-2", "mrso": "1"}
+SEEN = {"ndvi": "1", "bt": "K"}  # by satellites
+UNITS = CLIMATE | SEEN
 SOUTH, WEST, CELL = 44.0, 6.0, 0.11
 
 
@@ -34,18 +36,58 @@ def write_drought_cube(
     height, width = (cells, cells) if isinstance(cells, int) else cells
     if weeks < 12 or min(height, width) < 8:
         raise ValueError(f"{weeks} weeks of {height} x {width} cells are too few; at least 12 of 8 x 8")
-    xarray = import_extra("xarray")
-    rng = np.random.default_rng(seed)
-    maps, still = simulate(weeks, height, width, rng)
+    maps, still = simulate(weeks, height, width, np.random.default_rng(seed))
     times = week_ends(2000, weeks)
+    _write(Path(folder), maps, still, times, _settings(times, UNITS))
+    return Path(folder) / "cube.yaml"
+
+
+def write_projection_cubes(
+    folder: str | Path,
+    years: tuple[int, int] = (10, 30),
+    cells: tuple[int, int] = (24, 28),
+    seed: int = 0,
+    warming: float = 0.8,
+) -> tuple[Path, Path]:
+    """Write `past/` and `future/` of one land, as the past and the projection of a climate model.
+
+    years: of the past, from 2000 on, which was observed; and of the future, from 2030 on, whose YAML names no
+    observations (`grown.yaml` beside it does: what really grew, as its split `test`). It warms by so many
+    degrees a decade throughout. Returns the paths of both YAMLs.
+    """
+    paths = []
+    for name, first, count in (("past", 2000, years[0]), ("future", 2030, years[1])):
+        rng, weather = np.random.default_rng(seed), np.random.default_rng([seed, first])
+        maps, still = simulate(
+            52 * count, *cells, rng, weather=weather, warmer=(warming * (first - 2000) / 10, warming)
+        )
+        times, own = week_ends(first, 52 * count), Path(folder) / name
+        settings = _settings(times, CLIMATE, observed=name == "past")
+        _write(own, maps, still, times, settings)
+        paths.append(own / "cube.yaml")
+        if name == "future":
+            everything = {"test": CubeSplit(years=tuple(range(first, first + count)))}
+            grown = _settings(times, CLIMATE).model_copy(update={"splits": everything})
+            save_cube_settings(grown, own / "grown.yaml")
+    return paths[0], paths[1]
+
+
+def _write(
+    folder: Path,
+    maps: dict[str, np.ndarray],
+    still: dict[str, tuple[np.ndarray, str]],
+    times: np.ndarray,
+    settings: CubeSettings,
+) -> None:
+    xarray = import_extra("xarray")
     data: dict[str, Any] = {
-        name: (("time", "lat", "lon"), values.astype(np.float32), {"units": UNITS[name]})
-        for name, values in maps.items()
+        name: (("time", "lat", "lon"), values, {"units": UNITS[name]}) for name, values in maps.items()
     }
     data |= {
         name: (("lat", "lon"), values.astype(np.float32), {"units": unit})
         for name, (values, unit) in still.items()
     }
+    weeks, height, width = maps["tas"].shape
     dataset = xarray.Dataset(
         data,
         coords={
@@ -55,7 +97,6 @@ def write_drought_cube(
         },
         attrs={"title": "Drought cube", "source": "synthetic, made by framecast; no value is real"},
     )
-    settings = _settings(times)
 
     def write(temporary: Path) -> None:
         chunk = min(16, weeks), min(64, height), min(64, width)
@@ -64,14 +105,12 @@ def write_drought_cube(
         dataset.to_netcdf(temporary / "cube.nc", encoding=encoding, engine="h5netcdf")
         save_cube_settings(settings, temporary / "cube.yaml")
 
-    fill_folder(Path(folder), write)
-    return Path(folder) / "cube.yaml"
+    fill_folder(folder, write)
 
 
-def _settings(times: np.ndarray) -> CubeSettings:
-    dynamic = {
-        name: CubeVariable(role="dynamic", unit=unit, scale="standard") for name, unit in UNITS.items()
-    }
+def _settings(times: np.ndarray, read: dict[str, str], *, observed: bool = True) -> CubeSettings:
+    """read: dynamic variables and their units; observed: there are targets, and years to train on."""
+    dynamic = {name: CubeVariable(role="dynamic", unit=unit, scale="standard") for name, unit in read.items()}
     static = {
         "orog": CubeVariable(role="static", unit="m", scale="standard"),
         "soil_capacity": CubeVariable(role="static", scale="standard"),
@@ -83,8 +122,8 @@ def _settings(times: np.ndarray) -> CubeSettings:
     }
     years = sorted({int(str(day)[:4]) for day in times})
     cut = -2 if len(years) >= 3 else len(years)
-    splits = {"train": CubeSplit(years=tuple(years[:cut]))}
-    if len(years) >= 3:
+    splits = {"train": CubeSplit(years=tuple(years[:cut]))} if observed else {}
+    if observed and len(years) >= 3:
         splits |= {"val": CubeSplit(years=(years[-2],)), "test": CubeSplit(years=(years[-1],))}
     return CubeSettings(
         store="cube.nc",
@@ -92,7 +131,7 @@ def _settings(times: np.ndarray) -> CubeSettings:
         x="lon",
         crs="EPSG:4326",
         land="land",
-        variables=dynamic | static | targets,
+        variables=dynamic | static | (targets if observed else {}),
         splits=splits,
         num_days=8,
         lead=1,
@@ -107,9 +146,19 @@ def week_ends(year: int, count: int) -> np.ndarray:
 
 
 def simulate(
-    weeks: int, height: int, width: int, rng: np.random.Generator
+    weeks: int,
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    weather: np.random.Generator | None = None,
+    warmer: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[dict[str, np.ndarray], dict[str, tuple[np.ndarray, str]]]:
-    """Maps by week (T, H, W) and what does not change (H, W) with its unit; NaN at sea."""
+    """Maps by week (T, H, W) and what does not change (H, W) with its unit; NaN at sea.
+
+    rng: makes the land, and the weather too where that has no generator of its own. warmer: degrees at the
+    start, and by how many it warms in a decade.
+    """
     land = make_land(height, width, rng)
     capacity = np.clip(0.8 + 0.25 * smooth_field((height, width), rng, 2.0), 0.3, 1.6)
     forest = land.cover[6]
@@ -117,12 +166,14 @@ def simulate(
     green = np.full((height, width), 0.45)
     region, drift = np.zeros(2), smooth_field((height, width), rng, 2.5)
     found: dict[str, list[np.ndarray]] = {name: [] for name in UNITS}
+    rng = weather or rng
     for week in range(weeks):
         of_year = week % 52
         summer = -np.cos(2 * np.pi * (of_year - 3) / 52)
         region = 0.75 * region + 0.66 * rng.standard_normal(2)  # a wet or dry, warm or cold spell
         drift = 0.8 * drift + 0.6 * smooth_field((height, width), rng, 2.5)
-        tas = 284 + 9.5 * summer + 2.0 * region[0] + drift - 0.0065 * land.height
+        warming = warmer[0] + warmer[1] * week / 520
+        tas = 284 + warming + 9.5 * summer + 2.0 * region[0] + drift - 0.0065 * land.height
         wet = np.exp(0.4 - 0.5 * summer + 0.8 * region[1] + 0.4 * drift)
         pr = wet * rng.gamma(1.5, 0.7) * (1 + land.height / 2000)
         loss = (
