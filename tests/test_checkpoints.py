@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import framecast as fc
 from framecast import checkpoints
-from framecast.checkpoints import ModelCard, card_of, import_checkpoint, read_about
+from framecast.checkpoints import ModelCard, card_of, read_about
+from framecast.importing import import_checkpoint
 from framecast.weight_files import is_hub_id
 
 TINY = {"num_classes": 5, "feature_dim": 6, "num_stages": 2, "num_layers": 2, "width": 8, "window": 4}

@@ -14,12 +14,12 @@ import framecast
 PACKAGE = Path(framecast.__file__).parent
 # A part may import from its own rank and from lower ones.
 RANKS = [
-    {"structures", "registry", "official", "settings", "writing", "progress", "weights"},
+    {"structures", "registry", "official", "settings", "writing", "progress", "weights", "extras"},
     {"ops"},
     {"nn"},
     {"backbones"},
     {"models"},
-    {"onnx_weights", "weight_files", "checkpoints", "metrics"},
+    {"onnx_weights", "weight_files", "checkpoints", "importing", "metrics"},
     {"data"},
     {"tasks"},
     {"train", "viz"},

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framecast.backbones.adaptive import adaptive
-    from framecast.checkpoints import import_checkpoint, load, save
+    from framecast.checkpoints import load, save
+    from framecast.importing import import_checkpoint
+    from framecast.infer.answering import ask
     from framecast.infer.predictor import predict
     from framecast.infer.token_budget import calibrate
     from framecast.registry import create_model, list_models, list_recipes
-    from framecast.structures import Clip, FeatureTrack, Labels, Provenance, Segments
+    from framecast.structures import Answer, Clip, FeatureTrack, Labels, Provenance, Segments
 
 __version__ = "0.1.0"
 
@@ -29,10 +31,12 @@ _HOMES = {
     "list_recipes": "registry",
     "load": "checkpoints",
     "save": "checkpoints",
-    "import_checkpoint": "checkpoints",
+    "import_checkpoint": "importing",
     "adaptive": "backbones.adaptive",
     "calibrate": "infer.token_budget",
     "predict": "infer.predictor",
+    "ask": "infer.answering",
+    "Answer": "structures",
     "Clip": "structures",
     "FeatureTrack": "structures",
     "Labels": "structures",

@@ -1,7 +1,7 @@
 """How an official release names its tensors, and how those names become ours.
 
 Every model file that can read foreign weights holds a tuple `OFFICIAL` of layouts. Translation is a pure
-function on names and tensors; `checkpoints.import_checkpoint` reads the file and builds the model.
+function on names and tensors; `importing.import_checkpoint` reads the file and builds the model.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the parts of framecast hand to each other: clips, labels, feature tracks, segments, futures, maps.
+"""What the parts of framecast hand to each other: clips, labels, answers, feature tracks, segments, maps.
 
 Legend: T time steps, C channels, H and W pixels, N segments, K classes, S samples. Times are in seconds.
 """
@@ -82,6 +82,32 @@ class KeptTokens:
     def lasting(self) -> np.ndarray:
         """(P, rows, columns) how many stages every patch outlives, from 0 to all of them."""
         return self.left.sum(0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to a question about a video or an image."""
+
+    text: str
+    question: str
+    source: str = ""
+    times: np.ndarray = field(
+        default_factory=lambda: np.zeros(0)
+    )  # (T,) seconds of the frames that were seen
+    # (T, rows, columns) share of the answer's attention to the clip that fell on each place, sums to 1
+    attention: np.ndarray | None = None
+    finished: bool = True  # False: cut off at the longest answer that was allowed
+    num_visual_tokens: int = 0
+    seconds: dict[str, float] = field(
+        default_factory=dict
+    )  # "watching": 0 where the clip was known, "answering"
+
+    def attended(self) -> list[tuple[float, float]]:
+        """Every frame's time and its share of the attention, most first; empty where none was asked for."""
+        if self.attention is None:
+            return []
+        shares = self.attention.sum((1, 2))
+        return [(float(self.times[i]), float(shares[i])) for i in np.argsort(-shares, kind="stable")]
 
 
 OF_ONE_FILE = {"weights_source", "video_hash"}  # provenance that may differ between tracks of one model

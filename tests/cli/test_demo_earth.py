@@ -45,7 +45,7 @@ def test_trained_here(small_island: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_with_weights_of_the_user(small_island: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model: Any = fc.create_model("loan_cnn")
-    monkeypatch.setattr("framecast.checkpoints.import_checkpoint", lambda system, file: model)
+    monkeypatch.setattr("framecast.importing.import_checkpoint", lambda system, file: model)
     earth_demo(small_island, "cpu", "released.pth")
     assert fc.load(small_island / "model").config == model.config
     assert not (small_island / "run").exists()

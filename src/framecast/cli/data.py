@@ -152,7 +152,8 @@ def import_weights(
     """Bring official weights into a framecast model folder; every tensor is accounted for."""
     from yaml import YAMLError
 
-    from framecast.checkpoints import ImportReport, card_of, check_replaceable, import_checkpoint, save
+    from framecast.checkpoints import card_of, check_replaceable, save
+    from framecast.importing import ImportReport, import_checkpoint
     from framecast.settings import parse_value
 
     check_out(out)

@@ -79,7 +79,8 @@ def trained_here(cube: Path, run: Path, device: str, changes: Any) -> Path:
 
 def imported(weights: str, folder: Path) -> Path:
     """The released checkpoint as a saved model."""
-    from framecast.checkpoints import import_checkpoint, save
+    from framecast.checkpoints import save
+    from framecast.importing import import_checkpoint
 
     return save(import_checkpoint("loan", weights), folder)
 

@@ -243,8 +243,8 @@ def write_maps(
     Names carry the dates, so that the maps of several days can share a folder; stem: instead of the
     variable's name where one file holds several.
     """
-    from framecast.data.extras import MissingExtra
     from framecast.data.map_systems import to_grid
+    from framecast.extras import MissingExtra
     from framecast.infer.map_files import write_geotiff, write_netcdf, write_points_csv
 
     points = [to_grid(forecast, place.latitude, place.longitude) for place in places]

@@ -24,7 +24,7 @@ from framecast.data.cube_store import (
     one_line,
     readable,
 )
-from framecast.data.extras import import_extra
+from framecast.extras import import_extra
 
 DATED = re.compile(r"(?:(?P<name>.+?)[_.-])?(?P<date>\d{4}-?\d{2}-?\d{2})")
 

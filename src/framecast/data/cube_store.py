@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.extras import import_extra
+from framecast.extras import import_extra
 
 Index = Mapping[str, "slice | int"]
 CLOCK = re.compile(r"\bsince\b")

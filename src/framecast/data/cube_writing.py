@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.extras import import_extra
+from framecast.extras import import_extra
 
 CHUNK = (16, 64, 64)  # time steps, rows, columns: a window of 10 days and 25 cells touches few of them
 

@@ -9,13 +9,19 @@ Legend: T frames, H and W pixels of a video, S side of the square.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as vision
+
+from framecast.data.images import IMAGE_SUFFIXES, read_image
+from framecast.data.video import frame_times, read_frames
 
 Mirror = Literal["never", "together", "release"]
 
@@ -82,6 +88,46 @@ def letterbox(
     valid = torch.zeros(clip.shape[1:], dtype=torch.bool)
     valid[:count, top : top + height, left : left + width] = True
     return clip, valid
+
+
+class Letterboxed(NamedTuple):
+    """A clip, or an image as a clip of one frame, as Video-Panda reads it."""
+
+    clip: Tensor  # (3, T, S, S) normalised
+    valid: Tensor  # (T, S, S) bool, False = margin
+    times: np.ndarray  # (t,) seconds of the frames that are there; the others are empty
+
+
+def read_letterboxed(
+    path: str | os.PathLike[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    size: int = 448,
+    unit: int = 28,
+    num_frames: int = 8,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> Letterboxed:
+    """A video, or the part of it from `start_s` to `end_s`, or an image.
+
+    Raises FileNotFoundError, VideoError or ImageError where it cannot be read, ValueError where no frame lies
+    between the two times.
+    """
+    if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+        clip, valid = letterbox(read_image(path)[None], mean, std, size=size, unit=unit)
+        return Letterboxed(clip, valid, np.zeros(1))
+    times = frame_times(path)
+    first, last = (0.0 if start_s is None else start_s), (math.inf if end_s is None else end_s)
+    inside = times[(times >= first) & (times < last)]
+    if not len(inside):
+        raise ValueError(
+            f"{path} has no frame from {first:g} to {last:g} seconds; it lasts {times[-1]:.1f} seconds"
+        )
+    rate = (len(inside) - 1) / (inside[-1] - inside[0]) if len(inside) > 1 else 1.0
+    read = read_frames(path, inside[frame_positions(len(inside), float(rate), num_frames)])
+    clip, valid = letterbox(read.frames, mean, std, size=size, unit=unit, num_frames=num_frames)
+    return Letterboxed(clip, valid, read.times)
 
 
 def mirrored(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.extras import import_extra
+from framecast.extras import import_extra
 from framecast.structures import Forecast
 
 

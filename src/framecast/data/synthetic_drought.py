@@ -16,8 +16,8 @@ import numpy as np
 
 from framecast.data.cube_settings import CubeSettings, CubeSplit, CubeVariable, save_cube_settings
 from framecast.data.drought_weeks import RIM, SIMULATED, SOIL_LEVELS, STATIC, channel_names
-from framecast.data.extras import import_extra
 from framecast.data.synthetic_land import make_land, smooth_field
+from framecast.extras import import_extra
 from framecast.writing import fill_folder
 
 CLIMATE = {"tas": "K", "pr": "mm d-1", "hurs": "%", "rsds": "W m-2", "mrso": "1"}

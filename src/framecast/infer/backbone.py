@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from framecast.checkpoints import import_checkpoint, load, model_folder, read_about, system_of
+from framecast.checkpoints import load, model_folder, read_about
+from framecast.importing import import_checkpoint, system_of
 from framecast.infer.frame_features import FeatureSettings
 from framecast.registry import create_model, find
 from framecast.weight_files import hub_folder, is_hub_id, read_safetensors

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.extras import import_extra
+from framecast.extras import import_extra
 from framecast.tasks.danger import BATCH, DangerData, DangerScores, Regions, groups_of
 
 BASELINES = ("climatology", "logistic_regression", "gradient_boosting")

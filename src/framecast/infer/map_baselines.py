@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from framecast.data.extras import import_extra
 from framecast.data.map_series import MapSeries
+from framecast.extras import import_extra
 from framecast.registry import did_you_mean
 from framecast.tasks.map_forecast import MapScores, MapScoring, score_predictions, valid_times
 

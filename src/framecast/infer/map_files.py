@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.extras import import_extra
 from framecast.data.map_systems import is_longitude_latitude, known_system, longitude_latitude, to_grid
+from framecast.extras import import_extra
 from framecast.structures import Forecast
 from framecast.writing import write_by_name, write_file
 

@@ -22,9 +22,9 @@ import numpy as np
 
 from framecast.data.cube import Cube, open_cube
 from framecast.data.cube_axes import SEASONS, season_of
-from framecast.data.extras import import_extra
 from framecast.data.map_series import MapSeries
 from framecast.data.vegetation_indices import SEVERE_DROUGHT, drought_class
+from framecast.extras import import_extra
 from framecast.infer.map_forecaster import MapForecaster
 from framecast.progress import track
 from framecast.structures import Forecast

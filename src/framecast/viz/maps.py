@@ -335,7 +335,7 @@ def _coast(axes: Axes, forecast: Forecast) -> None:
 
 
 def _in_system(line: np.ndarray, crs: str) -> np.ndarray:
-    from framecast.data.extras import import_extra
+    from framecast.extras import import_extra
 
     turn = import_extra("pyproj", "maps").Transformer.from_crs("EPSG:4326", crs, always_xy=True)
     return np.stack(turn.transform(line[:, 0], line[:, 1]), axis=1)
