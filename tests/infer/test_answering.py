@@ -13,6 +13,7 @@ from PIL import Image
 import framecast as fc
 from framecast.infer.answering import Answerer
 from framecast.models.video_panda import Talk
+from framecast.models.video_panda_answers import answer_text
 from tiny_language_model import tiny_language_model
 from video_factory import write_video
 
@@ -49,7 +50,7 @@ def greedy(model: Any, answerer: Answerer, clip: Path, question: str, count: int
             inputs_embeds=packed.embeddings, attention_mask=packed.mask, position_ids=packed.positions
         )
         ids.append(int(out.logits[0, -1].argmax()))
-        if ids[-1] in answerer.ends:
+        if ids[-1] == model.tokenizer.eos_token_id:
             break
     return ids
 
@@ -58,7 +59,7 @@ def greedy(model: Any, answerer: Answerer, clip: Path, question: str, count: int
 def test_the_answer_is_that_of_the_whole_sequence(model: Any, clip: Path) -> None:
     answerer = Answerer(model)
     for question in QUESTIONS:
-        expected = answerer._text(greedy(model, answerer, clip, question, 12))
+        expected = answer_text(model, greedy(model, answerer, clip, question, 12))
         answer = answerer.ask(clip, question, max_new_tokens=12)
         assert answer.text == expected
         assert answer.question == question

@@ -7,14 +7,11 @@
 
 A clip is watched once: its tokens go through the language model, whose keys and values are kept, and every
 question goes on from there. Several questions are answered side by side. Answers are greedy, as published,
-unless a temperature is given. The loop is our own: transformers' `generate` cannot go on from kept keys with
-embeddings as its input.
-Shapes: Q questions, N ids of a question, T frames.
+unless a temperature is given.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections import OrderedDict
@@ -27,13 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from framecast.backbones.stab_frames import VisualTokens, grid_positions
 from framecast.checkpoints import load
 from framecast.data.letterbox import Letterboxed, read_letterboxed
 from framecast.models.language_models import end_tokens
 from framecast.models.video_panda import VideoPanda
+from framecast.models.video_panda_answers import Watched, answer_text, watch, write, written
+from framecast.models.video_panda_answers import attention as where_attended
 from framecast.models.video_panda_prompts import Turns
-from framecast.nn.splicing import splice
 from framecast.structures import Answer
 
 Source = str | os.PathLike[str]
@@ -43,21 +40,12 @@ WHOLE: Part = (None, None)
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A clip that went through the language model, up to where a question begins."""
+class WatchedFile:
+    """A file that the model has watched."""
 
-    source: str
-    times: np.ndarray  # (t,)
-    visual: VisualTokens | None
-    embeddings: Tensor  # (1, P, L)
-    spans: tuple[tuple[int, int], ...]  # first position and length of every frame
-    num_frames: int
-    cache: Any  # keys and values, None where nothing comes before the question
-    seconds: float
-
-    @property
-    def length(self) -> int:
-        return self.embeddings.shape[1]
+    watched: Watched
+    times: np.ndarray  # (T,) seconds of the frames that are there
+    seconds: float  # that it took
 
 
 class Answerer:
@@ -75,12 +63,11 @@ class Answerer:
             raise ValueError(f"{name} answers no questions; train one with `framecast train video_panda_…`")
         self.model, self.device, self.keep = loaded, torch.device(device), keep
         self.writer = loaded.writer
-        self.ends = end_tokens(loaded.language_model, loaded.tokenizer)
-        self._known: OrderedDict[Any, Watched] = OrderedDict()
+        self._known: OrderedDict[Any, WatchedFile] = OrderedDict()
 
     # Watching -------------------------------------------------------------------------------------------
 
-    def watch(self, source: Source | None, part: Part = WHOLE) -> Watched:
+    def watch(self, source: Source | None, part: Part = WHOLE) -> WatchedFile:
         """A file, or a part of it in seconds; the last few are known already and cost nothing.
 
         source None: questions without a clip.
@@ -90,12 +77,16 @@ class Answerer:
             self._known.move_to_end(key)
             return self._known[key]
         start = time.perf_counter()
-        read = None if source is None else self.read(source, part)
-        watched = self._watch(read, "" if source is None else str(source), start)
-        self._known[key] = watched
+        if source is None:
+            watched, times = watch(self.model, None), np.zeros(0)
+        else:
+            read = self.read(source, part)
+            watched = watch(self.model, read.clip.to(self.device), read.valid.to(self.device))
+            times = read.times
+        self._known[key] = WatchedFile(watched, times, time.perf_counter() - start)
         while len(self._known) > self.keep:
             self._known.popitem(last=False)
-        return watched
+        return self._known[key]
 
     def read(self, source: Source, part: Part = WHOLE) -> Letterboxed:
         c = self.model.stab.config
@@ -108,31 +99,6 @@ class Answerer:
             num_frames=c.num_frames,
             start_s=part[0],
             end_s=part[1],
-        )
-
-    @torch.inference_mode()
-    def _watch(self, read: Letterboxed | None, source: str, start: float) -> Watched:
-        visual, blocks = None, ()
-        if read is not None:
-            (visual,) = self.model.see(read.clip[None].to(self.device), read.valid[None].to(self.device))
-            blocks = visual.frames
-        head = self.writer.head(len(blocks))
-        spliced = splice([head], [blocks], self.model.embed)
-        cache = None
-        if spliced.embeddings.shape[1]:
-            self._check_length(spliced.embeddings.shape[1])
-            cache = self.model.language_model(
-                inputs_embeds=spliced.embeddings, use_cache=True, logits_to_keep=1
-            ).past_key_values
-        return Watched(
-            source,
-            np.zeros(0) if read is None else read.times,
-            visual,
-            spliced.embeddings,
-            spliced.spans[0],
-            len(blocks),
-            cache,
-            time.perf_counter() - start,
         )
 
     # Asking ---------------------------------------------------------------------------------------------
@@ -156,29 +122,27 @@ class Answerer:
         """
         asked = [questions] if isinstance(questions, str) else list(questions)
         known = (identity(source), part) in self._known
-        watched = self.watch(source, part)
+        file = self.watch(source, part)
+        watched = file.watched
         start = time.perf_counter()
-        ids = [self.writer.turn(q, watched.num_frames, None, earlier).ids for q in asked]
-        steps = list(self._write(watched, ids, max_new_tokens, temperature, seed))
-        written = [[int(step[i]) for step in steps if step[i] >= 0] for i in range(len(asked))]
-        seconds = {
-            "watching": 0.0 if known else watched.seconds,
-            "answering": time.perf_counter() - start,
-        }
-        answers = [
+        turns = [self.writer.turn(q, watched.num_frames, None, earlier).ids for q in asked]
+        steps = list(write(self.model, watched, turns, max_new_tokens, temperature, seed))
+        seconds = {"watching": 0.0 if known else file.seconds, "answering": time.perf_counter() - start}
+        ends = end_tokens(self.model.language_model, self.model.tokenizer)
+        found = [
             Answer(
-                text=self._text(own),
+                text=answer_text(self.model, ids),
                 question=question,
-                source=watched.source,
-                times=watched.times,
-                attention=self._attention(watched, turn, own) if attention else None,
-                finished=bool(own) and own[-1] in self.ends,
+                source="" if source is None else str(source),
+                times=file.times,
+                attention=looked_at(self.model, watched, turn, ids, len(file.times)) if attention else None,
+                finished=bool(ids) and ids[-1] in ends,
                 num_visual_tokens=watched.visual.num_tokens if watched.visual else 0,
                 seconds=seconds,
             )
-            for question, turn, own in zip(asked, ids, written, strict=True)
+            for question, turn, ids in zip(asked, turns, written(steps, len(asked)), strict=True)
         ]
-        return answers[0] if isinstance(questions, str) else answers
+        return found[0] if isinstance(questions, str) else found
 
     def stream(
         self,
@@ -192,115 +156,17 @@ class Answerer:
         seed: int = 0,
     ) -> Iterator[str]:
         """Pieces of the answer as they are written; together they are `ask`'s text."""
-        watched = self.watch(source, part)
-        ids = self.writer.turn(question, watched.num_frames, None, earlier).ids
-        written: list[int] = []
+        watched = self.watch(source, part).watched
+        turn = self.writer.turn(question, watched.num_frames, None, earlier).ids
+        ids: list[int] = []
         shown = ""
-        for step in self._write(watched, [ids], max_new_tokens, temperature, seed):
-            written.append(int(step[0]))
-            text = self._text(written)
-            if text.endswith("\ufffd"):  # half of a character
-                continue
-            if len(text) > len(shown):
+        for step in write(self.model, watched, [turn], max_new_tokens, temperature, seed):
+            ids.append(int(step[0]))
+            text = answer_text(self.model, ids)
+            if text.startswith(shown) and not text.endswith("\ufffd"):  # half of a character waits
                 yield text[len(shown) :]
                 shown = text
-        text = self._text(written)
-        if len(text) > len(shown):
-            yield text[len(shown) :]
-
-    @torch.inference_mode()
-    def _write(
-        self,
-        watched: Watched,
-        ids: Sequence[Tensor],
-        max_new_tokens: int,
-        temperature: float,
-        seed: int,
-    ) -> Iterator[Tensor]:
-        """(Q,) next ids, step by step; -1 for a question whose answer has ended."""
-        if max_new_tokens < 1 or temperature < 0:
-            raise ValueError(
-                f"max_new_tokens must be 1 or more and temperature 0 or more, not {max_new_tokens} and "
-                f"{temperature}"
-            )
-        lengths = torch.tensor([len(turn) for turn in ids])
-        self._check_length(watched.length + int(lengths.max()) + 1)
-        model, count, device = self.model.language_model, len(ids), self.device
-        generator = torch.Generator().manual_seed(seed)
-        cache = copy.deepcopy(watched.cache)
-        if cache is not None and count > 1:
-            cache.batch_repeat_interleave(count)
-        rows = nn.utils.rnn.pad_sequence(list(ids), batch_first=True)
-        mask = torch.arange(watched.length + rows.shape[1]) < watched.length + lengths[:, None]
-        positions = (watched.length + torch.arange(rows.shape[1])).expand(count, -1)
-        embeddings, last = self.model.embed(rows), lengths - 1
-        ended = torch.zeros(count, dtype=torch.bool)
-        for step in range(max_new_tokens):
-            out = model(
-                inputs_embeds=embeddings,
-                attention_mask=mask.to(device),
-                position_ids=positions.to(device),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = out.past_key_values
-            scores = out.logits[torch.arange(count), last].float().cpu()
-            chosen = scores.argmax(-1)
-            if temperature:
-                chances = (scores / temperature).softmax(-1)
-                chosen = torch.multinomial(chances, 1, generator=generator)[:, 0]
-            yield torch.where(ended, -1, chosen)
-            ended |= torch.isin(chosen, torch.tensor(self.ends, dtype=chosen.dtype))
-            full = watched.length + int(lengths.max()) + step + 1 >= self._longest()
-            if ended.all() or full:
-                return
-            embeddings, last = self.model.embed(chosen[:, None]), torch.zeros(count, dtype=torch.long)
-            mask = torch.cat([mask, torch.ones(count, 1, dtype=torch.bool)], dim=1)
-            positions = (watched.length + lengths + step)[:, None]
-
-    def _text(self, ids: list[int]) -> str:
-        kept = [i for i in ids if i not in self.ends]
-        return self.model.tokenizer.decode(kept, skip_special_tokens=True).strip()
-
-    def _longest(self) -> int:
-        return getattr(self.model.language_model.config, "max_position_embeddings", None) or 1 << 30
-
-    def _check_length(self, length: int) -> None:
-        if length > self._longest():
-            raise ValueError(
-                f"clip and question take {length} positions and the language model has {self._longest()}; "
-                "ask something shorter, or use a model that sees fewer or smaller frames"
-            )
-
-    # Where it looked ------------------------------------------------------------------------------------
-
-    @torch.inference_mode()
-    def _attention(self, watched: Watched, turn: Tensor, written: list[int]) -> np.ndarray | None:
-        """(t, rows, columns), the mean over the answer's ids, layers and heads; None without frames."""
-        if watched.visual is None or not watched.spans:
-            return None
-        config = self.model.language_model.config
-        before, config._attn_implementation = config._attn_implementation, "eager"  # it alone tells
-        try:
-            words = self.model.embed(torch.cat([turn, torch.tensor(written, dtype=torch.long)]))
-            maps = self.model.language_model(
-                inputs_embeds=torch.cat([watched.embeddings, words[None]], dim=1),
-                output_attentions=True,
-                logits_to_keep=1,
-                use_cache=False,
-            ).attentions
-        finally:
-            config._attn_implementation = before
-        first = watched.length + len(turn) - 1  # the position that writes the first id
-        looked = torch.stack([layer[0, :, first:-1].mean((0, 1)) for layer in maps]).mean(0).float().cpu()
-        c, frames = self.model.stab.config, []
-        grids = watched.visual.grids[: len(watched.times)]
-        for span, grid in zip(watched.spans, grids, strict=False):
-            context = span[1] > grid[0] * (grid[1] + c.row_token)
-            own = grid_positions(*span, grid, context=context, row_ends=c.row_token)
-            frames.append(looked[own].unflatten(0, grid))
-        shares = torch.stack(frames).numpy().astype(float)
-        return shares / shares.sum()
+        yield answer_text(self.model, ids)[len(shown) :]
 
 
 def ask(model: Any, source: Source | None, questions: str | Sequence[str], **options: Any) -> Any:
@@ -310,6 +176,16 @@ def ask(model: Any, source: Source | None, questions: str | Sequence[str], **opt
     list of them for a list. To ask one clip again and again, keep an `Answerer`: it watches the clip once.
     """
     return Answerer(model).ask(source, questions, **options)
+
+
+def looked_at(
+    model: VideoPanda, watched: Watched, turn: Tensor, ids: Sequence[int], num_frames: int
+) -> np.ndarray | None:
+    """`Answer.attention`: of the frames that are there, without those that fill a short clip up."""
+    found = where_attended(model, watched, turn, ids)
+    if found is None:
+        return None
+    return found[:num_frames] / found[:num_frames].sum()
 
 
 def identity(source: Source | None) -> Any:
