@@ -1,6 +1,6 @@
 """Finds every problem of a folder of annotations and features in one pass, before any training starts.
 
-Folders of labelled images and clips are checked by check_recognition.py.
+Folders of labelled images and clips are checked by check_recognition.py, questions by check_questions.py.
 
 The same readers that training uses are run with a list instead of an exception at their end, so that what
 passes here can be read there.
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from framecast.data.check_questions import QuestionReport, inspect_questions
 from framecast.data.check_recognition import RecognitionReport, inspect_recognition
 from framecast.data.features import FEATURE_SUFFIXES
 from framecast.data.folders import AnnotationFolder, MstcnFolder
@@ -27,6 +28,7 @@ from framecast.data.recognition_layouts import detect_layout as detect_recogniti
 from framecast.data.segmentation import SegmentationData, open_folder
 from framecast.data.tables import SegmentTable
 from framecast.data.video import SUFFIXES, probe
+from framecast.data.video_questions import QUESTION_LAYOUTS, is_question_set
 from framecast.structures import Provenance
 
 
@@ -134,11 +136,14 @@ def inspect_data(
 
 def inspect_folder(
     root: str | Path, layout: str = "auto", *, features: str | Path | None = "features"
-) -> DataReport | RecognitionReport:
-    """Check a folder of frame labels (`inspect_data`) or of labelled images or clips.
+) -> DataReport | RecognitionReport | QuestionReport:
+    """Check a folder of frame labels (`inspect_data`), of labelled images or clips, or of questions.
 
-    layout: of either kind; "auto" looks at the folder and takes it for frame labels where it can be both.
+    layout: of any kind; "auto" looks at the folder and takes it for frame labels where it can be both these
+    and labelled clips. Questions may be a single file too.
     """
+    if layout in QUESTION_LAYOUTS or (layout == "auto" and is_question_set(root)):
+        return inspect_questions(root, layout)
     if layout in RECOGNITION_LAYOUTS or (layout == "auto" and _is_recognition(Path(root))):
         return inspect_recognition(root, layout)
     return inspect_data(root, layout, features=features)

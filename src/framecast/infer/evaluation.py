@@ -12,18 +12,22 @@ from torch import nn
 
 from framecast.backbones.adaptive_model import AdaptiveModel
 from framecast.checkpoints import ModelCard, card_of, load
+from framecast.data.question_records import by_clip
 from framecast.data.segmentation import SegmentationData, open_folder
 from framecast.infer.danger_scores import evaluate_danger
 from framecast.infer.map_forecaster import MapForecaster
 from framecast.infer.token_statistics import TokenStatistics, macs_around_blocks, token_statistics
 from framecast.metrics.anticipation_protocols import get_anticipation_protocol
 from framecast.metrics.protocols import get_protocol
+from framecast.models.video_panda import VideoPanda
 from framecast.recipes.build import anticipation_sides, open_data, open_recognition_data, view_protocol
 from framecast.recipes.build_maps import open_map_cube
+from framecast.recipes.build_video_qa import question_sides
 from framecast.tasks.forecasting import Sampling, collect_futures
 from framecast.tasks.map_forecast import score_maps
 from framecast.tasks.recognition import classify, collect_probabilities, views_of
 from framecast.tasks.segmentation import check_features_of, collect_predictions
+from framecast.tasks.video_qa import Clips, clip_settings, score_answers
 from framecast.train.anticipation_recipe import (
     AnticipationDataSettings,
     AnticipationRecipe,
@@ -34,6 +38,7 @@ from framecast.train.danger_recipe import DangerDataSettings, DangerRecipe
 from framecast.train.map_recipe import MapDataSettings, MapRecipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
+from framecast.train.video_qa_recipe import VideoQaDataSettings, VideoQaRecipe
 from framecast.writing import json_text, write_file
 
 
@@ -94,6 +99,9 @@ def evaluate_run(
         wanted = wanted.model_copy(update=changes)
         scores, count = evaluate_danger(model, wanted, device)
         return Evaluation(scores, wanted.root, None, wanted.test, count, str(run), "window")
+    if card_of(model).task == "video_qa":
+        wanted = recipe.data if isinstance(recipe, VideoQaRecipe) else VideoQaDataSettings(root="")
+        return evaluate_answers(model, wanted.model_copy(update=changes), str(run), recipe, device)
     for name in protocols or []:
         get_protocol(name)
     plain = SegmentationDataSettings(root="", sample_rate=card_of(model).sample_rate)
@@ -175,6 +183,27 @@ def evaluate_maps(
     groups = {"test": (), "by season and region": None}
     scores = {title: found.compute(wanted) for title, wanted in groups.items()}
     return Evaluation(scores, settings.root, None, settings.test, len(series), name, "map")
+
+
+def evaluate_answers(
+    model: nn.Module,
+    settings: VideoQaDataSettings,
+    name: str,
+    recipe: object = None,
+    device: torch.device | str = "cpu",
+) -> Evaluation:
+    """Score greedy answers to the held-back questions of a data set, by exact and by loose match."""
+    panda, length = cast(VideoPanda, model), 32
+    if isinstance(recipe, VideoQaRecipe):
+        length = recipe.max_new_tokens
+    _, held = question_sides(settings)
+    if not held:
+        raise ValueError(f"{settings.root} holds no questions back; set data.test, or data.holdout above 0")
+    clips, blind = Clips(clip_settings(panda), settings.keep_mb), bool(card_of(model).notes.get("blind"))
+    found = score_answers(panda, by_clip(held), clips, device, length, blind=blind)
+    by_type = {f"type {kind}": scores for kind, scores in found.per_type().items()}
+    scores = {"answers": found.compute(), **by_type}
+    return Evaluation(scores, settings.root, None, "test", len(held), name, "question")
 
 
 @torch.no_grad()

@@ -122,6 +122,8 @@ class VideoPanda(nn.Module):
             )
         self.tokenizer = loaded.tokenizer
         known = replace(config, llm=settings_of(loaded.model), llm_fingerprint=found)
+        if Path(config.language_model).exists():  # found again from any folder
+            known = replace(known, language_model=str(Path(config.language_model).absolute()))
         if config.tuning == "whole":  # its weights are going to be ours
             known = replace(known, language_model="", llm_fingerprint="")
         return loaded.model, known

@@ -26,6 +26,7 @@ from framecast.metrics.view_protocols import (
 )
 from framecast.recipes.build_danger import danger_task
 from framecast.recipes.build_maps import map_task
+from framecast.recipes.build_video_qa import video_qa_task
 from framecast.registry import entries, find
 from framecast.tasks.anticipation import DenseAnticipationTask, ObservedShares
 from framecast.tasks.forecasting import Sampling
@@ -42,6 +43,7 @@ from framecast.train.recipe import Recipe
 from framecast.train.recognition_recipe import RecognitionDataSettings, RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationDataSettings, SegmentationRecipe
 from framecast.train.task import Task
+from framecast.train.video_qa_recipe import VideoQaRecipe
 
 NO_DATA = "the recipe names no data; pass --data FOLDER (or --set data.root=FOLDER)"
 
@@ -64,6 +66,8 @@ def build_task(recipe: Recipe) -> Task:
             return map_task(recipe)
         case DangerRecipe():
             return danger_task(recipe)
+        case VideoQaRecipe():
+            return video_qa_task(recipe)
     raise AssertionError(f"no task for {type(recipe).__name__}")
 
 
@@ -230,8 +234,8 @@ def known_splits(recipe: Recipe) -> list[int]:
     if isinstance(recipe, RecognitionRecipe):
         held_back = open_recognition_data(recipe.data.model_copy(update={"split": None}), "test").held_back
         return list(range(1, num_shares(recipe.data.holdout) + 1)) if held_back else [1]
-    if isinstance(recipe, MapRecipe | DangerRecipe):
-        return [1]  # a cube says itself what is trained on and what is tested
+    if isinstance(recipe, MapRecipe | DangerRecipe | VideoQaRecipe):
+        return [1]  # a cube says itself what is trained on and what is tested; questions have one division
     assert isinstance(recipe, SegmentationRecipe | AnticipationRecipe)
     if recipe.data.folds:
         return list(range(1, recipe.data.folds + 1))

@@ -21,6 +21,7 @@ from framecast.train.map_recipe import MapRecipe
 from framecast.train.recipe import Recipe
 from framecast.train.recognition_recipe import RecognitionRecipe
 from framecast.train.segmentation_recipe import SegmentationRecipe
+from framecast.train.video_qa_recipe import VideoQaRecipe
 from framecast.writing import write_file
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -29,6 +30,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "anticipation": AnticipationRecipe,
     "maps": MapRecipe,
     "danger": DangerRecipe,
+    "video_qa": VideoQaRecipe,
 }
 
 # What a resumed run may change: none of it alters which numbers the model has seen.

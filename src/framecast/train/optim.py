@@ -26,7 +26,7 @@ def make_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Opt
     if settings.no_decay == "vectors" and settings.weight_decay:
         exempt = set(getattr(model, "no_weight_decay", set)())
         spared = {name for name, p in trainable.items() if p.ndim < 2 or name in exempt}
-    scales = lr_scales(model, settings.layer_decay)
+    scales = lr_scales(model, settings.layer_decay, settings.lr_factors)
     groups: dict[tuple[bool, float], dict[str, Any]] = {}
     for decayed in (True, False):
         for name, p in trainable.items():
@@ -43,13 +43,25 @@ def make_optimizer(model: nn.Module, settings: OptimSettings) -> torch.optim.Opt
     return make(list(groups.values()), lr=settings.lr, weight_decay=settings.weight_decay, **own)
 
 
-def lr_scales(model: nn.Module, layer_decay: float | str | None) -> dict[str, float]:
+def lr_scales(
+    model: nn.Module, layer_decay: float | str | None, factors: dict[str, float] | None = None
+) -> dict[str, float]:
     """Factor on the learning rate by parameter name; names that are not in it have 1.
 
-    Raises ValueError for a model without `layer_groups()`.
+    factors: by beginnings of names. Raises ValueError for a beginning that no parameter has, and, with
+    layer_decay, for a model without `layer_groups()`.
     """
+    names = [name for name, _ in model.named_parameters()]
     if layer_decay is None:
-        return {}
+        factors = factors or {}
+        idle = [p for p in factors if not any(begins(name, p) for name in names)]
+        if idle:
+            known = sorted({name.split(".")[0] for name in names})
+            raise ValueError(
+                f"optim.lr_factors: no parameter's name begins with {idle[0]!r}; they begin with "
+                f"{', '.join(known)}"
+            )
+        return by_beginning(names, factors)
     if not hasattr(model, "layer_groups"):
         raise ValueError(
             f"layer_decay: {type(model).__name__} does not say which parameters form a layer "
@@ -65,11 +77,20 @@ def lr_scales(model: nn.Module, layer_decay: float | str | None) -> dict[str, fl
             for depth, prefixes in enumerate(layers)
             for prefix in prefixes
         }
+    return by_beginning(names, by_prefix)
+
+
+def by_beginning(names: list[str], factors: dict[str, float]) -> dict[str, float]:
+    """The factor of the longest beginning that a name has, 1 where it has none."""
     scales = {}
-    for name, _ in model.named_parameters():
-        fitting = [p for p in by_prefix if name == p or name.startswith(p.rstrip(".") + ".")]
-        scales[name] = by_prefix[max(fitting, key=len)] if fitting else 1.0
+    for name in names:
+        fitting = [prefix for prefix in factors if begins(name, prefix)]
+        scales[name] = factors[max(fitting, key=len)] if fitting else 1.0
     return scales
+
+
+def begins(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix.rstrip(".") + ".")
 
 
 def learning_rate(schedule: ScheduleSettings, lr: float, unit: int, total: int) -> float:

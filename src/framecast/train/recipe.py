@@ -42,6 +42,14 @@ class OptimSettings(Settings):
     # "release" slows patch embedding, positions and class token alone, by 0.75^(depth + 1), as VideoMamba's
     # scripts do unawares.
     layer_decay: Annotated[float, Field(gt=0, le=1)] | Literal["release"] | None = None
+    # Learning rate of parameters whose names begin so × the factor, the longest beginning counts.
+    lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_kind_of_factor(self) -> OptimSettings:
+        if self.lr_factors and self.layer_decay is not None:
+            raise ValueError("layer_decay and lr_factors both set learning rates; give one of them")
+        return self
 
 
 class ScheduleSettings(Settings):

@@ -1,0 +1,34 @@
+"""Questions about real clips and stills, made from their annotations.
+
+    python results/video_panda/make_questions.py DATA questions
+
+DATA holds fir_actions (recordings of a ceiling camera, cut into clips of up to four actions) and gesture_images
+(stills of people who give signs). Writes clips.json, stills.json and both.json into the folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from framecast.data.question_templates import make_questions
+from framecast.data.video_questions import Question, write_questions
+
+STILLS = 3  # every so many-th picture: they are alike
+
+
+def main(data: Path, out: Path) -> None:
+    clips = list(make_questions(data / "fir_actions", style="verbs", per_clip=8))
+    stills: list[Question] = []
+    for view in ("body", "hand"):
+        made = list(make_questions(data / "gesture_images" / view))
+        chosen = set(sorted({str(q.video) for q in made})[::STILLS])
+        stills += [question for question in made if str(question.video) in chosen]
+    out.mkdir(parents=True, exist_ok=True)
+    for name, questions in (("clips", clips), ("stills", stills), ("both", clips + stills)):
+        path = write_questions(questions, out / f"{name}.json", root=data)
+        print(f"{path}: {len(questions)} questions about {len({str(q.video) for q in questions})} files")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,109 @@
+"""From a recipe of questions about videos to the task that trains: questions, start, teacher."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+
+from framecast.checkpoints import load
+from framecast.data.video_questions import Question, open_video_qa, split_by_source
+from framecast.infer.backbone import open_backbone
+from framecast.models.video_panda import VideoPanda
+from framecast.registry import create_model, entries
+from framecast.tasks.video_qa import Teacher, VideoQaTask, clip_settings
+from framecast.train.video_qa_recipe import TeacherSettings, VideoQaDataSettings, VideoQaRecipe
+
+NO_DATA = "the recipe names no questions; pass --data FILE or FOLDER (or --set data.root=…)"
+
+
+def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
+    """Questions of both sides, and the task on them; errors name the file or setting."""
+    learn, held = question_sides(recipe.data)
+    config = model_config(recipe)
+    with torch.device("meta"):  # what is wrong with the settings is said before a run folder is made
+        shape = cast(VideoPanda, create_model(recipe.model.name, **config))
+
+    def make() -> VideoPanda:
+        model = cast(VideoPanda, create_model(recipe.model.name, **config))
+        if recipe.start is not None:
+            take_over(model, cast(VideoPanda, load(recipe.start)))
+        return model
+
+    return VideoQaTask(
+        learn,
+        held,
+        make=make,
+        settings=clip_settings(shape),
+        teacher=open_teacher(recipe.alignment),
+        teacher_weight=recipe.alignment.weight,
+        layer_step=recipe.alignment.layer_step,
+        heads=recipe.alignment.heads,
+        max_turns=recipe.data.max_turns,
+        max_new_tokens=recipe.max_new_tokens,
+        keep_mb=recipe.data.keep_mb,
+        blind=recipe.blind,
+        source=recipe.data.root,
+    )
+
+
+def question_sides(settings: VideoQaDataSettings) -> tuple[list[Question], list[Question]]:
+    """Questions to learn from and to be scored on; the second list may be empty."""
+    if not settings.root:
+        raise ValueError(NO_DATA)
+
+    def opened(split: str | None) -> list[Question]:
+        return list(
+            open_video_qa(
+                settings.root,
+                settings.layout,
+                videos=settings.videos,
+                split=split,
+                missing=settings.missing,
+            )
+        )
+
+    if settings.train is not None:
+        return opened(settings.train), opened(settings.test) if settings.test else []
+    questions = opened(None)
+    if not settings.holdout:
+        return questions, []
+    return split_by_source(questions, settings.holdout, settings.holdout_seed)
+
+
+def model_config(recipe: VideoQaRecipe) -> dict[str, Any]:
+    """The recipe's settings of the model, over those of the model that it starts from."""
+    config: dict[str, Any] = {}
+    if recipe.start is not None:
+        before: Any = load(recipe.start)
+        if not isinstance(before, VideoPanda):
+            raise ValueError(f"{recipe.start} answers no questions; start from a run of the stage before")
+        config = asdict(before.config)
+    given = dict(recipe.model.config)
+    config["stab"] = {**config.get("stab", {}), **given.pop("stab", {})}
+    return config | given
+
+
+def take_over(model: VideoPanda, before: VideoPanda) -> None:
+    """Weights of the stage before; what it did not have stays as it is. ValueError where shapes differ."""
+    state = before.state_dict()
+    if before.config.tuning != model.config.tuning:
+        state = {key: tensor for key, tensor in state.items() if "lora_" not in key}
+    wanted = model.state_dict()
+    misshapen = [k for k, tensor in state.items() if k in wanted and wanted[k].shape != tensor.shape]
+    if misshapen:
+        raise ValueError(f"the start does not fit: {', '.join(misshapen[:4])} have other shapes")
+    model.load_state_dict(state, strict=False)
+
+
+def open_teacher(settings: TeacherSettings) -> Teacher | None:
+    """A backbone by name with its known weights, or a saved model, frozen."""
+    if settings.teacher is None:
+        return None
+    known = settings.teacher in entries("model")
+    model: Any = open_backbone(settings.teacher)[0] if known else load(settings.teacher)
+    lacking = [n for n in ("forward_features", "num_prefix_tokens", "stride") if not hasattr(model, n)]
+    if lacking:
+        raise ValueError(f"{settings.teacher} gives no features of patches ({', '.join(lacking)} is missing)")
+    return Teacher(model.eval().requires_grad_(False), settings.image_size, settings.layer)

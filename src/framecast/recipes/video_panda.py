@@ -1,0 +1,116 @@
+"""Video-Panda in three stages: eyes are aligned, everything is pre-trained, everything follows instructions.
+
+framecast train video_panda_align --data DATA/train_json/valley_.json
+framecast train video_panda_pretrain --data DATA/train_json/valley_.json --set start=runs/video_panda_align
+framecast train video_panda_tune --data DATA/train_json/videochatgpt_tune_.json \\
+    --set start=runs/video_panda_pretrain
+
+The small ones have a language model of 135 M parameters and frames of 112 pixels, and train on a CPU.
+"""
+
+from __future__ import annotations
+
+from framecast.registry import register_recipe
+from framecast.train.recipe import ModelSettings, OptimSettings, ScheduleSettings
+from framecast.train.video_qa_recipe import TeacherSettings, VideoQaDataSettings, VideoQaRecipe
+
+# What is trained, and how fast, by stage: (language model, learning rate, its factor for the eyes).
+STAGES = {"align": ("frozen", 4e-5, 10.0), "pretrain": ("whole", 4e-5, 1.0), "tune": ("whole", 2e-5, 1.0)}
+SMALL_EYES = {"width": 256, "image_size": 112, "dropout": 0.1}
+
+
+def published(stage: str, *, batch_size: int, warmup: int) -> VideoQaRecipe:
+    """One stage on a cluster of 64 GPUs; the batch sizes are the paper's, four times those of the scripts."""
+    tuning, lr, eyes = STAGES[stage]
+    start = {"language_model": "lmsys/vicuna-7b-v1.5"} if stage == "align" else {}
+    # a teacher that is at hand stands in for LanguageBind's video encoder, whose weights are not among ours
+    teacher = TeacherSettings(teacher="vit_small_dinov2") if stage == "align" else TeacherSettings()
+    factors = {"panda.stab": eyes, "alignment": eyes} if stage == "align" else {}
+    return VideoQaRecipe(
+        name=f"video_panda_{stage}",
+        model=ModelSettings(name="video_panda", config={**start, "tuning": tuning}),
+        data=VideoQaDataSettings(root="", layout="instructions", holdout=0, missing="leave-out"),
+        alignment=teacher,
+        optim=OptimSettings(name="adamw", lr=lr, lr_factors=factors),
+        schedule=ScheduleSettings(name="cosine", per="step", warmup=warmup),
+        epochs=1,
+        batch_size=batch_size,
+        accumulate=4,
+        group_lengths=True,
+        precision="bf16",
+        parallel="fsdp",
+        activation_checkpointing=True,
+        num_workers=8,
+        save_every_steps=50,
+    )
+
+
+@register_recipe(tags=["ask", "published"], paper="https://arxiv.org/abs/2412.18609")
+def video_panda_align() -> VideoQaRecipe:
+    """First stage of Video-Panda: the eyes learn beside a frozen language model, on half of Valley-702k.
+
+    Cost: 64 A100 GPUs. Set language_model, data and, for half of the data, a file with half of its records.
+    """
+    return published("align", batch_size=2048, warmup=5)
+
+
+@register_recipe(tags=["ask", "published"], paper="https://arxiv.org/abs/2412.18609")
+def video_panda_pretrain() -> VideoQaRecipe:
+    """Second stage of Video-Panda: everything learns, on Valley-702k; --set start=RUN of the first."""
+    return published("pretrain", batch_size=2048, warmup=3)
+
+
+@register_recipe(tags=["ask", "published"], paper="https://arxiv.org/abs/2412.18609")
+def video_panda_tune() -> VideoQaRecipe:
+    """Third stage of Video-Panda: everything, on Video-ChatGPT-100k; MSVD-QA 64.7, ActivityNet-QA 40.0."""
+    return published("tune", batch_size=1024, warmup=1)
+
+
+def small(stage: str, model: ModelSettings, *, lr: float, epochs: int) -> VideoQaRecipe:
+    """A second per clip and its questions on one core."""
+    return VideoQaRecipe(
+        name=f"video_panda_small_{stage}",
+        model=model,
+        data=VideoQaDataSettings(root=""),
+        optim=OptimSettings(name="adamw", lr=lr, weight_decay=0.01, no_decay="vectors"),
+        schedule=ScheduleSettings(name="cosine", per="step", warmup=10),
+        clip_norm=1.0,
+        precision="bf16",
+        epochs=epochs,
+        batch_size=4,
+        group_lengths=True,
+        eval_every=epochs,
+        save_every=1,
+        max_new_tokens=16,
+    )
+
+
+@register_recipe(tags=["ask", "own data"], paper="https://arxiv.org/abs/2412.18609")
+def video_panda_small_align() -> VideoQaRecipe:
+    """New eyes for a small language model, which stays as it is; DINOv2 shows them what patches are alike.
+
+        framecast train video_panda_small_align --data questions.csv --set model.config.language_model=FOLDER
+
+    questions.csv has the columns video, question and answer. See results/video_panda.
+    """
+    config = {"stab": SMALL_EYES, "template": "chat", "tuning": "frozen"}
+    recipe = small("align", ModelSettings(name="video_panda", config=config), lr=1e-3, epochs=4)
+    teacher = TeacherSettings(teacher="vit_small_dinov2", image_size=112, layer=9)
+    return recipe.model_copy(update={"alignment": teacher})
+
+
+@register_recipe(tags=["ask", "own data"], paper="https://arxiv.org/abs/2412.18609")
+def video_panda_small_pretrain() -> VideoQaRecipe:
+    """Eyes and a small language model learn together, without a teacher; --set start=RUN of the first stage.
+
+    Of the language model low-rank additions are learnt; --set model.config.tuning=whole for all of it.
+    """
+    config = {"tuning": "lora"}
+    return small("pretrain", ModelSettings(name="video_panda", config=config), lr=5e-4, epochs=2)
+
+
+@register_recipe(tags=["ask", "own data"], paper="https://arxiv.org/abs/2412.18609")
+def video_panda_small_tune() -> VideoQaRecipe:
+    """The last stage: questions as they will be asked; --set start=RUN of the stage before."""
+    config = {"tuning": "lora"}
+    return small("tune", ModelSettings(name="video_panda", config=config), lr=3e-4, epochs=2)

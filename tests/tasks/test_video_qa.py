@@ -1,0 +1,180 @@
+"""Questions about videos through the ordinary loop: samples, teacher, stages, resume, scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+import framecast as fc
+from framecast.infer.evaluation import evaluate_run
+from framecast.recipes.build import build_task, get_recipe
+from framecast.recipes.build_video_qa import question_sides
+from framecast.tasks.video_qa import Clips, Teacher
+from framecast.train.config import apply_overrides
+from framecast.train.loop import train
+from framecast.train.video_qa_recipe import VideoQaRecipe
+from tiny_language_model import tiny_language_model
+from video_factory import write_video
+
+EYES = {"width": 16, "num_heads": 2, "temporal_heads": 2, "patch_size": 8, "image_size": 32}
+STAB = json.dumps({**EYES, "num_frames": 4, "dropout": 0.0})
+COLOURS = {"dark": 20, "light": 230}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips, dark or light, each asked about twice; a language model."""
+    root = tmp_path_factory.mktemp("talks")
+    tiny_language_model(root / "language")
+    with (root / "questions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "question", "answer"])
+        for i in range(6):
+            name, value = list(COLOURS.items())[i % 2]
+            write_video(root / f"{i}.mp4", 12, turn=lambda x, v=value: np.full_like(x, v))
+            writer.writerow([f"{i}.mp4", "what?", "yes" if name == "dark" else "no"])
+            writer.writerow([f"{i}.mp4", "who walks?", "cat" if name == "dark" else "dog"])
+    return root
+
+
+def recipe(folder: Path, *changes: str, name: str = "video_panda_small_align") -> VideoQaRecipe:
+    own = [
+        f"data.root={folder / 'questions.csv'}",
+        f"model.config.language_model={folder / 'language'}",
+        f"model.config.stab={STAB}",
+        "alignment.teacher=null",
+        "precision=float32",
+        "batch_size=2",
+        "max_new_tokens=4",
+        "data.holdout=0.34",
+        *changes,
+    ]
+    made = apply_overrides(get_recipe(name), own)
+    assert isinstance(made, VideoQaRecipe)
+    return made
+
+
+def test_a_sample_is_a_clip_with_all_that_is_asked_about_it(folder: Path) -> None:
+    task: Any = build_task(recipe(folder))
+    model = task.build_model()
+    assert len(task.train_data) == 4
+    sample = task.train_data[0]
+    assert len(sample["talk"].turns) == 2
+    assert sample["talk"].clip.shape == (3, 4, 32, 32)
+    assert torch.equal(sample["talk"].clip, task.train_data[0]["talk"].clip)
+    forgetful = Clips(task.clips.settings, keep_mb=0)
+    assert torch.equal(forgetful[task.train_data.groups[0][0]].clip, sample["talk"].clip)
+    one_by_one: Any = build_task(recipe(folder, "data.max_turns=1"))
+    assert len(one_by_one.train_data) == 8
+    assert task.product(model) is model.panda
+
+
+def test_no_video_is_on_both_sides(folder: Path) -> None:
+    learn, held = question_sides(recipe(folder).data)
+    assert {q.video for q in learn}.isdisjoint({q.video for q in held})
+    assert len(learn) + len(held) == 12
+    with pytest.raises(ValueError, match="names no questions"):
+        question_sides(recipe(folder).data.model_copy(update={"root": ""}))
+
+
+def test_it_learns_what_it_sees_and_answers_on_other_videos(folder: Path, tmp_path: Path) -> None:
+    """Dark and light clips: the answers are in the pixels, and without them cannot be known."""
+    changes = ("epochs=60", "eval_every=60", "save_every=60", "optim.lr=1e-2", "schedule.warmup=0")
+    seen = recipe(folder, *changes, "model.config.tuning=lora")
+    scores = train(seen, build_task(seen), tmp_path / "seen")["metrics"]
+    blind = recipe(folder, *changes, "blind=true", "model.config.tuning=lora")
+    guessed = train(blind, build_task(blind), tmp_path / "blind")["metrics"]
+    assert scores["normalised"] == 100
+    assert guessed["normalised"] <= 50
+    assert evaluate_run(tmp_path / "seen").scores["answers"]["normalised"] == scores["normalised"]
+    assert evaluate_run(tmp_path / "blind").scores["answers"] == guessed
+    answer = fc.ask(tmp_path / "seen", folder / "0.mp4", "what?", max_new_tokens=4)
+    assert answer.text == "yes"
+
+
+def test_stages_follow_each_other(folder: Path, tmp_path: Path) -> None:
+    first = recipe(folder, "epochs=1")
+    train(first, build_task(first), tmp_path / "align")
+    aligned: Any = fc.load(tmp_path / "align")
+    for name, tuning in (("pretrain", "lora"), ("tune", "whole")):
+        start = tmp_path / ("align" if name == "pretrain" else "pretrain")
+        settings = [f"data.root={folder / 'questions.csv'}", f"start={start}", "epochs=1", "batch_size=2"]
+        settings += [f"model.config.tuning={tuning}", "precision=float32", "max_new_tokens=4"]
+        stage = apply_overrides(get_recipe(f"video_panda_small_{name}"), settings)
+        task: Any = build_task(stage)
+        model = task.build_model().panda
+        assert model.config.stab == aligned.config.stab
+        before: Any = fc.load(start)
+        assert_close(dict(model.stab.state_dict()), dict(before.stab.state_dict()))
+        train(stage, task, tmp_path / name)
+    last: Any = fc.load(tmp_path / "tune")
+    assert last.config.tuning == "whole"
+    assert not last.config.language_model
+    with pytest.raises(ValueError, match="answers no questions; start from"):
+        build_task(recipe(folder, f"start={fc.save(fc.create_model('vit_tiny'), tmp_path / 'vit')}"))
+
+
+def test_the_teacher_sees_the_same_frames_and_the_eyes_follow(folder: Path, tmp_path: Path) -> None:
+    config = {"image_size": 32, "patch_size": 8, "depth": 1, "width": 12, "num_heads": 2}
+    torch.manual_seed(0)
+    fc.save(fc.create_model("vit_tiny", **config), tmp_path / "teacher")
+    made = recipe(
+        folder, f"alignment.teacher={tmp_path / 'teacher'}", "alignment.image_size=32", "alignment.heads=2"
+    )
+    task: Any = build_task(apply_overrides(made, ["alignment.layer=0"]))
+    learner = task.build_model()
+    task.prepare(torch.device("cpu"))
+    frames = task.train_data[0]["teacher"]
+    assert len(frames) == 4
+    assert frames[0].shape == (2, 2, 12)
+    batch = task.collate([task.train_data[i] for i in range(2)])
+    loss, parts = task.loss(learner, batch)
+    assert 0 < parts["alignment"] < 2
+    assert float(loss.detach()) == pytest.approx(parts["text"] + parts["alignment"], rel=1e-5)
+    loss.backward()
+    assert all(p.grad is not None for p in learner.panda.stab.parameters())
+    with pytest.raises(ValueError, match=r"set alignment\.image_size to a multiple of 16"):
+        Teacher(task.teacher.model, 40).settings(task.clips.settings)
+
+
+def test_resume_is_exact(folder: Path, tmp_path: Path) -> None:
+    changes = ("epochs=3", "save_every=1", "eval_every=3", "model.config.tuning=lora", "schedule.t_max=6")
+    whole, part = recipe(folder, *changes), recipe(folder, *changes, "epochs=2", "eval_every=2")
+    train(whole, build_task(whole), tmp_path / "straight")
+    train(part, build_task(part), tmp_path / "parts")
+    train(whole, build_task(whole), tmp_path / "parts")
+    straight, parts = (fc.load(tmp_path / name).state_dict() for name in ("straight", "parts"))
+    assert straight.keys() == parts.keys()
+    assert all(torch.equal(straight[key], parts[key]) for key in straight)
+
+
+def test_learning_rates_by_part(folder: Path, tmp_path: Path) -> None:
+    made = recipe(folder, "optim.lr_factors={panda.stab: 3.0, panda.stab.projector: 0.5}", "epochs=1")
+    train(made, build_task(made), tmp_path / "run")
+    wrong = recipe(folder, "optim.lr_factors={stab: 3.0}", "epochs=1")
+    with pytest.raises(ValueError, match="no parameter's name begins with 'stab'; they begin with panda"):
+        train(wrong, build_task(wrong), tmp_path / "wrong")
+
+
+def test_later_questions_of_a_talk_know_the_earlier_ones(folder: Path, tmp_path: Path) -> None:
+    talk = (
+        '[{"video": "0.mp4", "conversations": ['
+        '{"from": "human", "value": "<video>\\nwhat?"}, {"from": "gpt", "value": "cat"},'
+        '{"from": "human", "value": "who?"}, {"from": "gpt", "value": "dog"}]}]'
+    )
+    (tmp_path / "talk.json").write_text(talk)
+    changes = ("data.layout=instructions", f"data.root={tmp_path / 'talk.json'}", f"data.videos={folder}")
+    task: Any = build_task(recipe(folder, *changes, "data.holdout=0"))
+    tokenizer = task.build_model().panda.tokenizer
+    first, second = task.train_data[0]["talk"].turns
+    assert "what?" in tokenizer.decode(second.ids)
+    assert "cat" in tokenizer.decode(second.ids)
+    assert "who?" not in tokenizer.decode(first.ids)
+    assert task.eval_data is None
