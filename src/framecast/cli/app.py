@@ -9,6 +9,7 @@ import typer
 import framecast
 from framecast.cli import (
     adaptation,
+    asking,
     catalogue,
     data,
     demonstration,
@@ -61,6 +62,7 @@ app.command("train")(training.train)
 app.command("evaluate", cls=CorruptionsAlone)(training.evaluate)
 app.command("predict")(prediction.predict)
 app.command("stream")(streaming.stream)
+app.command("chat")(asking.chat)
 app.command("profile")(profiling.profile)
 app.command("adapt")(adaptation.adapt)
 app.command("import-weights")(data.import_weights)

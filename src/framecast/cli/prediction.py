@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from framecast.cli import anticipation, classification, earth
+from framecast.cli import anticipation, asking, classification, earth
 from framecast.cli.data import Size, Weights, parse_size
 from framecast.cli.output import (
     AsJson,
@@ -103,6 +103,9 @@ def predict(
     ] = None,
     threads: Annotated[int, typer.Option(help="Danger maps: tiles at a time.", min=1)] = 1,
     memory_mb: Annotated[float | None, typer.Option(help="Danger maps: what tiles may take.", min=1)] = None,
+    ask: Annotated[
+        list[str] | None, typer.Option(help="A question about every video or image; repeatable.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("predictions"),
     pages: Annotated[bool, typer.Option(help="Draw pictures and write HTML pages.")] = True,
     device: Device = "auto",
@@ -115,6 +118,7 @@ def predict(
     framecast predict photo.jpg --model runs/adaptive --show-tokens
     framecast predict --timeline seen.csv --model breakfast_futures --anticipate 60s
     framecast predict greece/cube.yaml --model runs/danger --date 2021-07-02
+    framecast predict clip.mp4 --model runs/panda --ask "How many cups are on the table?"
     framecast predict "holiday/*.mp4" --unsupervised
     """
     model = model_[0] if model_ else None
@@ -142,6 +146,16 @@ def predict(
         raise ValueError("several models together are for maps; pass one --model")
     if show_tokens and task != "recognition":
         raise ValueError("--show-tokens is for recognition models that fc.adaptive(model) has made adaptive")
+    if task == "video_qa":
+        if not ask:
+            raise ValueError('this model answers questions; ask one, for example --ask "What happens?"')
+        if not inputs:
+            raise ValueError("nothing was given to look at; pass videos, images, folders or patterns")
+        refuse_options(context, AHEAD_ONLY, "looking ahead; a model of questions has --ask")
+        asking.answer_files(inputs, ask, str(model), out, where, command, pages=pages, as_json=as_json)
+        return
+    if ask:
+        raise ValueError("--ask is for models that answer questions: `framecast train video_panda_…`")
     if task == "anticipation" or baseline is not None:
         if anticipate is None:
             what = "this model" if baseline is None else f"the baseline {baseline}"

@@ -104,7 +104,8 @@ class TalkSamples:
         )
         clip, valid = (None, None) if seen is None else (seen.clip, seen.valid)
         talk = Talk(clip, valid, self.writer.head(frames), turns)
-        return {"talk": talk, "teacher": self.teacher.get(clip_key(group[0]), (None,) * frames)}
+        taught = self.teacher.get(clip_key(group[0]), (None,) * frames)
+        return {"talk": talk, "teacher": tuple(None if f is None else f.float() for f in taught)}
 
 
 def asked(question: Question, turn: int = 0) -> str:

@@ -52,13 +52,14 @@ def clean_text(text: str) -> str:
 def page(template: str, script: str, **parts: Markup | str) -> bytes:
     """Fill `{{name}}` of a template of the folder `page`, with style, script and their content policy.
 
-    The policy allows this one style, this one script and pictures inside the file, nothing else.
+    script: "" for a page without one. The policy allows this one style, this one script and pictures inside
+    the file, nothing else.
     """
     style = _read("style.css")
-    code = _read(script)
+    code = _read(script) if script else ""
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src '{_digest(style)}'; script-src '{_digest(code)}'"
+        f"style-src '{_digest(style)}'; script-src '{_digest(code) if script else 'none'}'"
     )
     values = {name: join([part]) for name, part in parts.items()}
     values |= {
