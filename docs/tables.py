@@ -116,12 +116,19 @@ def measured() -> str:
     parts = []
     for folder in sorted(p.parent for p in RESULTS.glob("*/README.md")):
         text = (folder / "README.md").read_text(encoding="utf-8").strip()
-        parts += [text.replace("](plot.png)", f"](images/{folder.name}.png)"), ""]
+        for picture in folder.glob("*.png"):
+            text = text.replace(f"]({picture.name})", f"](images/{copied(picture)})")
+        parts += [text, ""]
     return "\n".join(parts)
 
 
+def copied(picture: Path) -> str:
+    """Name among the pictures of the pages: its folder's, with its own where it is not the plot."""
+    return f"{picture.parent.name}{'' if picture.stem == 'plot' else '-' + picture.stem}.png"
+
+
 def plots() -> dict[Path, bytes]:
-    return {DOCS / "images" / f"{p.parent.name}.png": p.read_bytes() for p in RESULTS.glob("*/plot.png")}
+    return {DOCS / "images" / copied(p): p.read_bytes() for p in RESULTS.glob("*/*.png")}
 
 
 def scores(rows: dict, prefix: str) -> list[str]:

@@ -202,7 +202,7 @@ def main() -> None:
         if not (folder / "model").is_dir():
             print(f"{folder} is not there; left out")
             continue
-        network = load(folder / "model").eval()
+        network: Any = load(folder / "model").eval()
         rate = network.card.sample_rate
         data = open_anticipation(given.data, split=given.split, subset="test", sample_rate=rate)
         for sampling in VARIANTS:

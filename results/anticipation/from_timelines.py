@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from framecast.checkpoints import load
 from framecast.data.anticipation import AnticipationData, open_anticipation
 from framecast.data.segmentation import SegmentationData, open_segmentation
 from framecast.infer.baselines import FittedBaseline
@@ -29,6 +30,7 @@ from framecast.infer.forecaster import Forecaster
 from framecast.infer.predictor import Predictor
 from framecast.metrics.anticipation import AnticipationMetrics
 from framecast.structures import FeatureTrack, Segments
+from framecast.tasks.forecasting import Sampling, collect_futures
 from framecast.train.environment import describe_environment
 from framecast.train.study import study_evidence
 
@@ -41,9 +43,19 @@ NAMES = {
     "repeat_last": "repeat the last action",
     "ngram": "n-gram",
     "transcript_sampler": "transcript sampler",
+    "manta": "MANTA",
 }
-NAMES |= {"manta": "MANTA"}
-COLORS = {"truth": "#2b2f36", "most probable": "#2f7ab8", "drawn": "#d1495b", "features": "#7fb0a5"}
+COLUMNS = {
+    "mean_moc": "mean MoC",
+    "top1_moc": "top-1 MoC",
+    "accuracy": "accuracy",
+    "diversity": "diversity",
+    "brier": "Brier",
+    "crps": "CRPS",
+    "ece": "ECE",
+}
+TRUTH, DIRECT = "the labels", ("MANTA itself", "none: features")
+COLORS = {"true": "#2b2f36", "most probable": "#2f7ab8", "drawn": "#d1495b", DIRECT[1]: "#c2b280"}
 
 
 def observers(given: argparse.Namespace, split: int, seed: int) -> dict[str, Any]:
@@ -58,7 +70,7 @@ def observers(given: argparse.Namespace, split: int, seed: int) -> dict[str, Any
 
 
 class Scores:
-    """Features that are class scores, as a timeline: softmax, at the temperature that fits the training side."""
+    """Features that are class scores, as a timeline: softmax, as sharp as fits the training side."""
 
     def __init__(self, data: SegmentationData) -> None:
         self.classes = data.classes
@@ -80,9 +92,9 @@ def opened(given: argparse.Namespace, split: int, subset: str) -> SegmentationDa
     return open_segmentation(given.data, features=given.features, **options)
 
 
-def labelled(given: argparse.Namespace, split: int, subset: str) -> AnticipationData:
-    options: dict[str, Any] = {"layout": given.layout, "split": split, "subset": subset, "folds": given.folds}
-    return open_anticipation(given.data, label_fps=given.label_fps, **options)
+def labelled(given: argparse.Namespace, split: int, subset: str, **options: Any) -> AnticipationData:
+    options |= {"layout": given.layout, "split": split, "subset": subset, "folds": given.folds}
+    return open_anticipation(given.data, features=given.features, label_fps=given.label_fps, **options)
 
 
 def timelines(
@@ -99,15 +111,10 @@ def timelines(
         times = np.arange(values.shape[1]) / given.label_fps if times is None else times
         for share in SHARES:
             frames = int(share * len(truth))
-            seen = np.arange(frames) / given.label_fps
             if seed == given.seeds[0]:
-                yield (
-                    video,
-                    share,
-                    "truth",
-                    "truth",
-                    Segments.from_frames(truth[:frames], labels.classes, times=seen),
-                )
+                seen = np.arange(frames) / given.label_fps
+                true = Segments.from_frames(truth[:frames], labels.classes, times=seen)
+                yield video, share, TRUTH, "true", true
             shown = times < frames / given.label_fps - 1e-9
             track = FeatureTrack(values[:, shown], times[shown], features.provenance)
             for name, watch in watching.items():
@@ -148,6 +155,9 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
                         metrics.setdefault(key, []).append(empty)
                     futures = forecast(forecaster, seen, truth, share, given.label_fps, video)
                     metrics[key][-1].update(futures, truth, share, video=test.videos[video])
+            if given.direct is not None and seed == given.seeds[0]:
+                folder = given.direct / f"split{split}-seed0" / "model"
+                metrics.setdefault((*DIRECT, "manta"), []).append(from_features(given, split, folder))
             print(f"seed {seed} split {split}", flush=True)
         for key, found in metrics.items():
             if given.pooled:
@@ -167,6 +177,14 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def from_features(given: argparse.Namespace, split: int, folder: Path) -> AnticipationMetrics:
+    """Futures of a model that observes features, without a timeline."""
+    network: Any = load(folder).eval()
+    rate = network.card.sample_rate
+    data = labelled(given, split, "test", observe="features", sample_rate=rate)
+    return collect_futures(network, data, PROTOCOL, Sampling(**network.card.notes["sampling"]))
+
+
 def averaged(found: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.fmean(one[name] for one in found) for name in found[0]}
 
@@ -177,12 +195,11 @@ def forecast(
     """(S, M) labels of the frames that follow the observed share, at the rate of the labels."""
     frames = len(truth)
     coming = int((share + max(HORIZONS)) * frames) - int(share * frames)
-    rate = forecaster.card.sample_rate
     assert forecaster.step_s is not None
     rate = max(1, round(forecaster.step_s * fps))
-    told = {"length_s": frames / fps} if isinstance(forecaster.model, FittedBaseline) else {}
+    told = frames / fps if isinstance(forecaster.model, FittedBaseline) else None
     forecaster.sampling = replace(forecaster.sampling, samples=SAMPLES, seed=1000 * video)
-    futures = forecaster(seen, steps=-(-coming // rate), **told)
+    futures = forecaster(seen, steps=-(-coming // rate), length_s=told)
     return np.repeat(futures.samples, rate, axis=1)[:, :coming]
 
 
@@ -201,19 +218,12 @@ def tables(summary: dict[str, Any]) -> str:
     for who, (right, now) in summary["observed"].items():
         lines.append(f"| {who} | {100 * right:.1f} | {100 * now:.1f} |")
     lines += ["", "**All settings together**", ""]
-    columns = {
-        "mean_moc": "mean MoC",
-        "top1_moc": "top-1 MoC",
-        "accuracy": "accuracy",
-        "diversity": "diversity",
-    }
-    columns |= {"brier": "Brier", "crps": "CRPS", "ece": "ECE"}
-    lines.append(f"| past seen by | timeline | forecaster | {' | '.join(columns.values())} |")
-    lines.append("|---" * (3 + len(columns)) + "|")
+    lines.append(f"| past seen by | timeline | forecaster | {' | '.join(COLUMNS.values())} |")
+    lines.append("|---" * (3 + len(COLUMNS)) + "|")
     for row in summary["rows"]:
         cells = [
             format(row["mean"][key], ".1f" if key in ("mean_moc", "top1_moc", "accuracy") else ".2f")
-            for key in columns
+            for key in COLUMNS
         ]
         cells = [row["observer"], row["timeline"], NAMES[row["forecaster"]], *cells]
         lines.append(f"| {' | '.join(cells)} |")
@@ -237,11 +247,8 @@ def plot(summary: dict[str, Any], path: Path) -> None:
     for axis, (metric, label) in zip(axes, panels, strict=True):
         wide = 0.8 / len(kinds)
         for i, (who, how) in enumerate(kinds):
-            found = {
-                r["forecaster"]: r["mean"][metric]
-                for r in rows
-                if (r["observer"], r["timeline"]) == (who, how)
-            }
+            own = [row for row in rows if (row["observer"], row["timeline"]) == (who, how)]
+            found = {row["forecaster"]: row["mean"][metric] for row in own}
             places = [p + (i - len(kinds) / 2 + 0.5) * wide for p, n in enumerate(names) if n in found]
             axis.bar(
                 places,
@@ -251,7 +258,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
                 hatch=hatches[who],
                 edgecolor="white",
                 linewidth=0,
-                label="true labels" if who == "truth" else f"{who}, {how}",
+                label="true labels" if how == "true" else f"{who}, {how}",
             )
         axis.set_xticks(range(len(names)), [NAMES[n] for n in names], fontsize=8)
         axis.set_ylabel(label)
@@ -294,10 +301,6 @@ def main() -> None:
             evidence = study_evidence(study)
             assert evidence is not None, f"{study} is not finished"
             summary[name] = {key: evidence[key] for key in ("wall_seconds", "seeds", "environment")}
-    if given.direct is not None:
-        evidence = study_evidence(given.direct)
-        assert evidence is not None
-        summary["direct"] = evidence["mean"]
     environment = describe_environment(torch.device("cpu"), 1)
     environment.pop("command")
     summary["environment"] = environment

@@ -91,6 +91,30 @@ def test_an_unsure_past_is_drawn_segment_by_segment(tmp_path: Path) -> None:
     assert len(forecaster(unsure, 20)) == 40
 
 
+class Guesser(torch.nn.Module):
+    """Sure of 0 where it is asked for one future, else all are 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        notes = RATE | {"observe": "labels"}
+        self.card = ModelCard(task="anticipation", classes=CLASSES, sample_rate=10, notes=notes)
+
+    def forecast(
+        self, observed: np.ndarray, num_future: int, total_length: int, samples: int = 1, rng: Any = None
+    ) -> np.ndarray:
+        return np.full((samples, num_future), int(samples > 1))
+
+
+def test_after_drawn_pasts_futures_are_draws_and_no_best_guesses(tmp_path: Path) -> None:
+    forecaster = Forecaster(Guesser(), sampling=replace(FEW, samples=4))
+    sure = timeline(tmp_path, "".join(f"k,{i},{i + 1},{CLASSES[i % 2]}\n" for i in range(12)))
+    unsure = replace(sure, frame_probs=np.full((4, sure.num_frames), 0.25))
+    assert len(forecaster._drawn_pasts(unsure, sure.labels, forecaster.sampling)) == 4  # one future each
+    assert (forecaster(unsure, 5).samples == 1).all()
+    assert forecaster(unsure, 5).samples.shape == (4, 5)
+    assert (forecaster(sure, 5, samples=1).samples == 0).all()
+
+
 def test_features_are_observed_up_to_their_end() -> None:
     forecaster = Forecaster(
         model("features", sample_rate=1, notes=RATE | {"observe": "features"}), sampling=FEW

@@ -128,6 +128,9 @@ def _note_repeats(report: QuestionReport) -> None:
         )
     twice = sum(len(found) - len(set(found)) for found in answers.values())
     several = sum(len(set(found)) > 1 for found in answers.values())
+    ids = Counter(q.id for q in report.questions if q.id)
+    if again := sum(count > 1 for count in ids.values()):
+        report.notes.append(f"{again} ids stand there more than once")
     if twice:
         report.notes.append(f"{twice} questions stand there twice, with the same answer")
     if several:

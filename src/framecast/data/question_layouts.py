@@ -76,6 +76,7 @@ class Reading:
     listed_in: Path
     media: MediaFolder
     questions: list[Question] = field(default_factory=list)
+    first: int = 0  # entries of the files read before, where numbers run on
 
     def add(
         self, record: Record, report: Report, name: str | None, turns: Iterable[Turn], **others: Any
@@ -196,12 +197,12 @@ def read_video_chatgpt(reading: Reading, records: list[Record], split: str, repo
 
 
 def read_instructions(reading: Reading, records: list[Record], split: str, report: Report) -> None:
-    """Talks of Valley and Video-ChatGPT; ids are the places in the list, as the releases number them.
+    """Talks of Valley and Video-ChatGPT; ids are running numbers, as the releases number them.
 
     `<video>` or `<image>` stands in the first question only; it is taken out, since the record says what is
     seen.
     """
-    for i, record in enumerate(records):
+    for i, record in enumerate(records, start=reading.first):
         name = record.values.get("video") or record.values.get("image")
         if name is not None and not isinstance(name, str):
             report(record.problem(f"video must be the path of a file, got {name!r}"))
@@ -264,7 +265,7 @@ def read_own(reading: Reading, records: list[Record], split: str, report: Report
             for i, one in enumerate(nested):
                 label = f"{record.label}question {i + 1}: "
                 own = f"{Path(str(outer.get('video', record.name))).stem}_{i}"
-                inner = Record(record.path, record.line, {**outer, "id": own, **one}, label)
+                inner = Record(record.path, record.line, {**outer, "id": own, **one}, label, own)
                 _report_misspelled(inner, report)
                 _add_own(reading, inner, report)
         elif nested is not None:
@@ -285,41 +286,36 @@ def _add_own(reading: Reading, record: Record, report: Report) -> None:
     values = record.values
     key = next((k for k in FILE_KEYS if values.get(k)), None)
     name = record.text(key, report) if key else None
-    common = {
-        "id": str(values.get("id") or ""),
-        "type": str(values.get("type") or ""),
-        **_limits(record, report),
-    }
-    common["group"] = str(values.get("group") or "")
-    options = values.get("options")
+    own = str(values.get("id") or record.name)
+    options, turns = values.get("options"), values.get("turns")
     if isinstance(options, str) and options:
         options = [option.strip() for option in options.split("|")]
-    if options:
+    if options and name is None:
+        report(record.problem("a question with options needs a video"))
+    elif options:
         index = values.get("answer_index")
         given = values.get("answer") if index in (None, "") else index
-        if isinstance(given, str) and given in options:
+        if isinstance(options, list) and isinstance(given, str) and given in options:
             given = options.index(given)
-        if name is None:
-            report(record.problem("a question with options needs a video"))
-            return
-        _add_choice(
-            reading,
-            Record(record.path, record.line, {**values, "video": name}, record.label),
-            report,
-            options,
-            given,
-        )
-        return
-    turns = values.get("turns")
-    if turns:
-        if not all(isinstance(t, list) and len(t) == 2 and all(isinstance(x, str) for x in t) for t in turns):
-            report(record.problem("turns must be a list of [question, answer]"))
-            return
-        reading.add(record, report, name, [(q.strip(), a.strip()) for q, a in turns], **common)
-        return
-    question, answer = record.text("question", report), record.text("answer", report)
-    if question and answer:
-        reading.add(record, report, name, [(question, answer)], **common)
+        choice = Record(record.path, record.line, {**values, "video": name, "id": own}, record.label)
+        _add_choice(reading, choice, report, options, given)
+    elif turns and not _are_turns(turns):
+        report(record.problem("turns must be a list of [question, answer]"))
+    else:
+        said = turns or [(record.text("question", report), record.text("answer", report))]
+        if turns or all(said[0]):
+            common = {"id": own, "type": str(values.get("type") or ""), **_limits(record, report)}
+            group = str(values.get("group") or "")
+            reading.add(
+                record, report, name, [(q.strip(), a.strip()) for q, a in said], **common, group=group
+            )
+
+
+def _are_turns(turns: Any) -> bool:
+    return isinstance(turns, list) and all(
+        isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
+        for turn in turns
+    )
 
 
 def _limits(record: Record, report: Report) -> dict[str, float | None]:
@@ -330,6 +326,6 @@ def _limits(record: Record, report: Report) -> dict[str, float | None]:
         if given not in (None, ""):
             try:
                 found[key] = float(given)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 report(record.problem(f"{key} must be a number of seconds, got {given!r}"))
     return found

@@ -44,9 +44,8 @@ class Question:
         if not self.turns or not all(question.strip() and answer.strip() for question, answer in self.turns):
             raise ValueError(f"{self._name}: a question or an answer is empty")
         if (self.video is None) != (self.kind == "text"):
-            raise ValueError(
-                f"{self._name}: kind {self.kind!r} {'needs' if self.video is None else 'has no'} a file"
-            )
+            needs = "needs a" if self.video is None else "has no"
+            raise ValueError(f"{self._name}: kind {self.kind!r} {needs} file")
         if (self.answer_index is None) != (not self.options):
             raise ValueError(f"{self._name}: options and answer_index come together")
         if self.answer_index is not None and not 0 <= self.answer_index < len(self.options):

@@ -69,6 +69,7 @@ def make_questions(
 ) -> QuestionSet:
     """Questions about videos with a segments.csv, or about images or clips in class folders or lists.
 
+    root: the folder, or a table of segments or list beside its videos.
     layout: of recognition_layouts.py. words: of labels, where theirs are not to be read out. style: "verbs"
     where labels say what someone does ("sit_down"), "labels" for any. types: kinds of question, see above.
     per_clip: at most so many questions about a clip. max_share: of one answer to the same question; what
@@ -76,7 +77,9 @@ def make_questions(
 
     Raises FileNotFoundError, ValueError as `open_recognition` does.
     """
-    listing = read_listing(root, layout)
+    root = Path(root)
+    table = root if root.is_file() else None
+    listing = read_listing(root.parent if table else root, layout, annotations=table)
     listing.items = [item for item in listing.items if subset in ("all", item.side)]
     phrasing = Phrasing(words or {}, style, noun, who)
     cutting = cutting or Cutting()
@@ -91,7 +94,7 @@ def make_questions(
             if listing.classes[i.label] not in cutting.background
         ]
     questions = ask_about(clips, phrasing, types=types, per_clip=per_clip, max_share=max_share, seed=seed)
-    return QuestionSet(tuple(questions), Path(root), f"made from {listing.layout}")
+    return QuestionSet(tuple(questions), root, f"made from {listing.layout}")
 
 
 def clips_of(

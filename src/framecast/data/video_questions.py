@@ -114,7 +114,7 @@ def _refuse_missing(reading: Reading) -> None:
         some = ", ".join(map(repr, list(absent)[:5])) + (", …" if len(absent) > 5 else "")
         count = sum(map(len, absent.values()))
         raise FileNotFoundError(
-            f"{reading.listed_in}: {len(absent)} videos of {count} questions are not in "
+            f"{reading.listed_in}: {len(absent)} of the files that {count} questions ask about are not in "
             f"{reading.media.folder} "
             f'or there twice: {some}; add them, name their folder with videos=, or pass missing="leave-out"'
         )
@@ -135,15 +135,16 @@ def read_questions(
     """
     root = Path(root)
     place = _find(root, layout, split, report)
-    readings = []
+    readings, count = [], 0
     for path in place.files:
         folder = Path(videos) if videos is not None else _video_folder(place.layout, path)
         if videos is not None and look and not folder.is_dir():
             raise FileNotFoundError(f"{folder} does not exist; videos= names the folder of the videos")
         media = MediaFolder(folder, prefixes=PREFIXES.get(place.layout, ("",)), known=look)
-        reading = Reading(place.layout, path, media)
+        reading = Reading(place.layout, path, media, first=count)
         records = [] if place.read is read_parallel else read_records(path, report)
         place.read(reading, records, place.split, report)
+        count += len(records)
         readings.append(reading)
     return readings
 
@@ -186,7 +187,7 @@ def _find(root: Path, layout: str, split: str | None, report: Report) -> _Place:
         )
     if root.is_file():
         return _place_of_file(root, layout, split)
-    found = [place for place in _places(root, split) if layout in ("auto", place.layout)]
+    found = [place for place in _places(root, layout, split) if layout in ("auto", place.layout)]
     if not found:
         what = f"questions in layout {layout!r}" if layout != "auto" else "questions"
         raise FileNotFoundError(
@@ -202,16 +203,17 @@ def _find(root: Path, layout: str, split: str | None, report: Report) -> _Place:
     return found[0]
 
 
-def _places(root: Path, split: str | None) -> list[_Place]:
+def _places(root: Path, layout: str, split: str | None) -> list[_Place]:
     """Every set in a folder, the wanted or first split of each."""
     splits = (split,) if split else SPLITS
     found: list[_Place] = []
     if first := _first(root / f"{name}_q.json" for name in splits):
-        found.append(_Place(_layout_by_videos(root), (first,), read_parallel))
-    for layout in ("activitynet_qa", "nextqa_mc"):
-        names = [f"{layout}_{name}.jsonl{packed}" for name in splits for packed in ("", ".gz")]
+        own_layout = layout if layout in VIDEO_FOLDERS else _layout_by_videos(root)
+        found.append(_Place(own_layout, (first,), read_parallel))
+    for name_of_set in ("activitynet_qa", "nextqa_mc"):
+        names = [f"{name_of_set}_{name}.jsonl{packed}" for name in splits for packed in ("", ".gz")]
         if first := _first(root / name for name in names):
-            found.append(_Place(layout, (first,), read_lines_of_questions))
+            found.append(_Place(name_of_set, (first,), read_lines_of_questions))
     if (first := _first(root / f"{name}.csv" for name in splits)) and _is_nextqa(first):
         found.append(_Place("nextqa_mc", (first,), read_nextqa_csv))
     aspects = tuple(p for aspect in ASPECTS if (p := root / f"{aspect}_qa.json").is_file())

@@ -5,7 +5,8 @@
     similarity.compute(metrics.predictions())["similar"]
 
 Source: Sentence-BERT (Reimers and Gurevych, EMNLP 2019, https://arxiv.org/abs/1908.10084). An embedding knows
-synonyms, but hardly tells left from right or two from three: read it beside exact match, never alone.
+synonyms but holds "yes" and "no", and "two" and "three", for much the same: where the right answer is one of
+these, `compute` looks for its word instead. Read it beside exact match, never alone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch.nn import functional as F
 
 from framecast.extras import import_extra
+from framecast.metrics.answers import contains, normalise
 
 LONGEST = 128  # tokens of an answer that are looked at
 
@@ -118,6 +120,10 @@ class AnswerSimilarity:
             raise ValueError("there are no answers to compare")
         pairs = [(i, row["predicted"], answer) for i, row in enumerate(rows) for answer in row["answers"]]
         cosines = self.pairs([p for _, p, _ in pairs], [a for *_, a in pairs])
+        cosines = [
+            float(contains(p, a)) if _is_exact(a) else cosine
+            for (_, p, a), cosine in zip(pairs, cosines, strict=True)
+        ]
         best = np.full(len(rows), -1.0)
         np.maximum.at(best, [i for i, *_ in pairs], cosines)
         groups: defaultdict[str, list[float]] = defaultdict(list)
@@ -130,6 +136,12 @@ class AnswerSimilarity:
             found[f"similarity{name}"] = 100 * float(np.mean(values))
             found[f"similar{name}"] = 100 * float(np.mean(np.array(values) >= self.threshold))
         return found
+
+
+def _is_exact(answer: str) -> bool:
+    """Yes, no or a number, whose neighbours are wrong however near they are."""
+    words = normalise(answer)
+    return words in ("yes", "no") or words.replace(".", "").isdecimal()
 
 
 def _stated_pooling(folder: Path) -> str:

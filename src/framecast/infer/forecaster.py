@@ -101,7 +101,9 @@ class Forecaster:
         drawn = self._drawn_pasts(past, labels, sampling)
         whole = 0 if length_s is None or self.step_s is None else round(length_s / self.step_s)
         found = [
-            self._forecast(one, features, wanted, replace(sampling, samples=count), i, whole)
+            self._forecast(
+                one, features, wanted, replace(sampling, samples=count), i, whole, sampling.samples > 1
+            )
             for i, (one, count) in enumerate(drawn)
         ]
         probabilities = None
@@ -213,7 +215,8 @@ class Forecaster:
         steps: int,
         sampling: Sampling,
         number: int,
-        whole: int = 0,
+        whole: int,
+        several: bool,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Labels (P,) of the past as the model sees it, futures (S, T), probabilities (K, T) or None."""
         seeds = np.random.SeedSequence([sampling.seed, number])
@@ -224,7 +227,10 @@ class Forecaster:
                 raise ValueError("the timeline has no labelled step; there is nothing to go on from")
             rng = np.random.default_rng(seeds)
             total = max(whole, len(past) + steps)  # the networks of 2018 are told the length of the video
-            return past, self.model.forecast(past, steps, total, sampling.samples, rng), None
+            # Asked for one future they give their best guess, also where it is one of many after drawn pasts.
+            asked = max(2, sampling.samples) if several else 1
+            found = self.model.forecast(past, steps, total, asked, rng)
+            return past, found[: sampling.samples], None
         if features is not None and labels is not None:
             shortest = min(features.shape[1], len(labels))
             features, labels = features[:, :shortest], labels[:shortest]

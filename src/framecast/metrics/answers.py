@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 KEYS = ("exact", "normalised", "f1", "contains")
 ARTICLES = {"a", "an", "the"}
 NUMBER_WORDS = [
@@ -109,6 +111,7 @@ class _Row:
     source: str = ""
     options: tuple[str, ...] = ()
     answer_index: int | None = None
+    group: str = ""
 
     @property
     def chosen(self) -> int | None:
@@ -161,8 +164,10 @@ class AnswerMetrics:
         source: str = "",
         options: Sequence[str] = (),
         answer_index: int | None = None,
+        group: str = "",
     ) -> None:
         """Add one answer. answer: the right one, or all that are accepted. source: what tells it apart.
+        group: what it has in common with others, for `paired_gain`: the video.
 
         Raises ValueError for an empty right answer and options without a right one.
         """
@@ -174,7 +179,7 @@ class AnswerMetrics:
             raise ValueError(
                 f"{name}: answer_index is {answer_index}, which is none of the {len(options)} options"
             )
-        self._add(_Row(predicted, answers, question, type, source, tuple(options), answer_index))
+        self._add(_Row(predicted, answers, question, type, source, tuple(options), answer_index, group))
 
     def _add(self, row: _Row) -> None:
         if row.source and row.source in self._place:
@@ -237,8 +242,42 @@ class AnswerMetrics:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Replace what was collected by a state from `state_dict`."""
         self.reset()
-        for predicted, answers, question, kind, source, options, index in state["rows"]:
-            self._add(_Row(predicted, tuple(answers), question, kind, source, tuple(options), index))
+        for predicted, answers, question, kind, source, options, index, group in state["rows"]:
+            self._add(_Row(predicted, tuple(answers), question, kind, source, tuple(options), index, group))
+
+
+def paired_gain(
+    ours: AnswerMetrics, theirs: AnswerMetrics, key: str = "normalised", *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Mean score of ours minus that of theirs on the same questions, and the limits of its 95 % interval.
+
+    Bootstrap over groups: questions about one video are drawn together, since they succeed or fail together.
+    Raises ValueError where the two were not asked the same questions, told apart by their sources.
+    """
+    sides = [
+        {
+            row.source: (row.group or row.source, scores)
+            for row, scores in zip(m._rows, m._scores, strict=True)
+        }
+        for m in (ours, theirs)
+    ]
+    if not sides[0] or "" in sides[0] or sides[0].keys() != sides[1].keys():
+        raise ValueError(
+            f"{len(ours)} and {len(theirs)} answers are not to the same questions; give each its source"
+        )
+    groups: defaultdict[str, list[float]] = defaultdict(list)
+    for source, (group, scores) in sides[0].items():
+        if key in scores:
+            groups[group].append(100 * (scores[key] - sides[1][source][1][key]))
+    if not groups:
+        raise ValueError(f"no answer has the score {key!r}; there are {', '.join(KEYS)} and choice")
+    sums = np.array([[sum(values), len(values)] for values in groups.values()])  # (G, 2)
+    drawn = (
+        np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws)
+        @ sums
+    )
+    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
+    return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
 
 
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:

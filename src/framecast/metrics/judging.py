@@ -230,8 +230,8 @@ JUDGE_PROTOCOLS: dict[str, JudgeProtocol] = {
         JudgeProtocol(
             "judge/official",
             "as Video-ChatGPT counts: accuracy = yes / (yes + no), scores cut to whole numbers; a reply "
-            "whose score cannot be read lowers the mean score and is left out of accuracy; questions without any "
-            "reply are not counted",
+            "whose score cannot be read lowers the mean score and is left out of accuracy; questions without "
+            "any reply are not counted",
             _count_official,
         ),
         JudgeProtocol(

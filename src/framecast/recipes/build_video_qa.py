@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from framecast.backbones.stab import Stab
 from framecast.checkpoints import load
 from framecast.data.video_questions import Question, open_video_qa, split_by_source
 from framecast.infer.backbone import open_backbone
@@ -28,7 +29,7 @@ def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
     def make() -> VideoPanda:
         model = cast(VideoPanda, create_model(recipe.model.name, **config))
         if recipe.start is not None:
-            take_over(model, cast(VideoPanda, load(recipe.start)))
+            take_over(model, load(recipe.start))
         return model
 
     return VideoQaTask(
@@ -77,18 +78,29 @@ def model_config(recipe: VideoQaRecipe) -> dict[str, Any]:
     config: dict[str, Any] = {}
     if recipe.start is not None:
         before: Any = load(recipe.start)
-        if not isinstance(before, VideoPanda):
-            raise ValueError(f"{recipe.start} answers no questions; start from a run of the stage before")
-        config = asdict(before.config)
+        if isinstance(before, Stab):
+            config = {"stab": {k: v for k, v in asdict(before.config).items() if k != "llm_width"}}
+        elif isinstance(before, VideoPanda):
+            config = asdict(before.config)
+        else:
+            raise ValueError(
+                f"{recipe.start} answers no questions; start from a run of the stage before, or from "
+                "imported eyes"
+            )
     given = dict(recipe.model.config)
     config["stab"] = {**config.get("stab", {}), **given.pop("stab", {})}
     return config | given
 
 
-def take_over(model: VideoPanda, before: VideoPanda) -> None:
-    """Weights of the stage before; what it did not have stays as it is. ValueError where shapes differ."""
+def take_over(model: VideoPanda, before: Any) -> None:
+    """Weights of the stage before, or of eyes alone; what they did not have stays as it is.
+
+    Raises ValueError where shapes differ.
+    """
     state = before.state_dict()
-    if before.config.tuning != model.config.tuning:
+    if isinstance(before, Stab):
+        state = {f"stab.{key}": tensor for key, tensor in state.items()}
+    elif before.config.tuning != model.config.tuning:
         state = {key: tensor for key, tensor in state.items() if "lora_" not in key}
     wanted = model.state_dict()
     misshapen = [k for k, tensor in state.items() if k in wanted and wanted[k].shape != tensor.shape]

@@ -1,10 +1,5 @@
 """Video-Panda in three stages: eyes are aligned, everything is pre-trained, everything follows instructions.
 
-framecast train video_panda_align --data DATA/train_json/valley_.json
-framecast train video_panda_pretrain --data DATA/train_json/valley_.json --set start=runs/video_panda_align
-framecast train video_panda_tune --data DATA/train_json/videochatgpt_tune_.json \\
-    --set start=runs/video_panda_pretrain
-
 The small ones have a language model of 135 M parameters and frames of 112 pixels, and train on a CPU.
 """
 
@@ -49,20 +44,33 @@ def published(stage: str, *, batch_size: int, warmup: int) -> VideoQaRecipe:
 def video_panda_align() -> VideoQaRecipe:
     """First stage of Video-Panda: the eyes learn beside a frozen language model, on half of Valley-702k.
 
-    Cost: 64 A100 GPUs. Set language_model, data and, for half of the data, a file with half of its records.
+    64 GPUs, an epoch. The half is a file with half of the records. The published run starts from the eyes of
+    EVE-7B, an image model (--set start=… where you have them imported), and has LanguageBind's teacher.
+
+        framecast train video_panda_align --data DATA/train_json/valley_half.json
     """
     return published("align", batch_size=2048, warmup=5)
 
 
 @register_recipe(tags=["ask", "published"], paper="https://arxiv.org/abs/2412.18609")
 def video_panda_pretrain() -> VideoQaRecipe:
-    """Second stage of Video-Panda: everything learns, on Valley-702k; --set start=RUN of the first."""
+    """Second stage of Video-Panda: everything learns, on Valley-702k. 64 GPUs, an epoch.
+
+        framecast train video_panda_pretrain --data DATA/train_json/valley_.json \\
+            --set start=runs/video_panda_align
+    """
     return published("pretrain", batch_size=2048, warmup=3)
 
 
 @register_recipe(tags=["ask", "published"], paper="https://arxiv.org/abs/2412.18609")
 def video_panda_tune() -> VideoQaRecipe:
-    """Third stage of Video-Panda: everything, on Video-ChatGPT-100k; MSVD-QA 64.7, ActivityNet-QA 40.0."""
+    """Third stage of Video-Panda: everything, on Video-ChatGPT-100k; MSVD-QA 64.7, ActivityNet-QA 40.0.
+
+    64 GPUs, an epoch; the scores are those that the paper's judge gave.
+
+        framecast train video_panda_tune --data DATA/train_json/videochatgpt_tune_.json \\
+            --set start=runs/video_panda_pretrain
+    """
     return published("tune", batch_size=1024, warmup=1)
 
 
@@ -101,9 +109,12 @@ def video_panda_small_align() -> VideoQaRecipe:
 
 @register_recipe(tags=["ask", "own data"], paper="https://arxiv.org/abs/2412.18609")
 def video_panda_small_pretrain() -> VideoQaRecipe:
-    """Eyes and a small language model learn together, without a teacher; --set start=RUN of the first stage.
+    """Eyes and a small language model learn together, without a teacher.
 
     Of the language model low-rank additions are learnt; --set model.config.tuning=whole for all of it.
+
+        framecast train video_panda_small_pretrain --data questions.csv \\
+            --set start=runs/video_panda_small_align
     """
     config = {"tuning": "lora"}
     return small("pretrain", ModelSettings(name="video_panda", config=config), lr=5e-4, epochs=2)
@@ -111,6 +122,9 @@ def video_panda_small_pretrain() -> VideoQaRecipe:
 
 @register_recipe(tags=["ask", "own data"], paper="https://arxiv.org/abs/2412.18609")
 def video_panda_small_tune() -> VideoQaRecipe:
-    """The last stage: questions as they will be asked; --set start=RUN of the stage before."""
+    """The last stage: questions as they will be asked.
+
+    framecast train video_panda_small_tune --data questions.csv --set start=runs/video_panda_small_align
+    """
     config = {"tuning": "lora"}
     return small("tune", ModelSettings(name="video_panda", config=config), lr=3e-4, epochs=2)
