@@ -8,12 +8,13 @@ DATA=$1/tas_scores/salads50_mid
 SEEN=runs/tas_scores/salads50_mid
 OUT=runs/anticipation_scores
 framecast train tas_scores_mstcn --data "$DATA" --splits all --out "$SEEN/mstcn"
-COMMON="--data $DATA --splits all --set data.split=1 --set data.label_fps=1 --set data.sample_rate=5
-  --set epochs=150 --set eval_every=150 --set save_every=150"
+COMMON="--data $DATA --splits all --set data.split=1 --set data.label_fps=1 --set data.sample_rate=5"
+LONG="--set epochs=150 --set eval_every=150 --set save_every=150"
+SHORT="--set epochs=75 --set eval_every=75 --set save_every=75"
 # shellcheck disable=SC2086
-framecast train anticipation $COMMON --out "$OUT/labels"
+framecast train anticipation $COMMON $LONG --out "$OUT/labels"
 # shellcheck disable=SC2086
-framecast train anticipation $COMMON --out "$OUT/features" --set data.observe=features
+framecast train anticipation $COMMON $SHORT --out "$OUT/features" --set data.observe=features
 python results/anticipation/from_timelines.py results/anticipation_scores --data "$DATA" \
   --splits 1,2,3,4 --label-fps 1 --scores SVM --segmenters MS-TCN="$SEEN/mstcn" \
   --forecaster "$OUT/labels" --direct "$OUT/features"

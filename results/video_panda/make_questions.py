@@ -2,8 +2,8 @@
 
     python results/video_panda/make_questions.py DATA questions
 
-DATA holds fir_actions (recordings of a ceiling camera, cut into clips of up to four actions) and gesture_images
-(stills of people who give signs). Writes clips.json, stills.json and both.json into the folder.
+DATA holds fir_actions (recordings of a ceiling camera, cut into clips of up to four actions) and
+gesture_images (stills of people who give signs). Writes clips.json, stills.json, both.json.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 from framecast.data.question_templates import make_questions
 from framecast.data.video_questions import Question, write_questions
 
+WORDS = {"active": "keep busy", "sit": "stay seated", "lie": "stay lying", "fallen": "lie fallen"}
 STILLS = 3  # every so many-th picture: they are alike
 
 
 def main(data: Path, out: Path) -> None:
-    clips = list(make_questions(data / "fir_actions", style="verbs", per_clip=8))
+    clips = list(make_questions(data / "fir_actions", style="verbs", words=WORDS, per_clip=8))
     stills: list[Question] = []
     for view in ("body", "hand"):
         made = list(make_questions(data / "gesture_images" / view))

@@ -18,7 +18,10 @@ from framecast.cli.output import (
     show_json,
 )
 
-Layout = Annotated[str, typer.Option(help="breakfast, 50salads, gtea, mstcn, assembly101, csv or auto.")]
+Layout = Annotated[
+    str,
+    typer.Option(help="breakfast, 50salads, gtea, mstcn, csv, questions, … or auto."),
+]
 TrackFolder = Annotated[str, typer.Option(help="Folder of the feature tracks, below ROOT or a path.")]
 Size = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH of the frames the backbone sees.")]
 Weights = Annotated[
@@ -29,7 +32,7 @@ Weights = Annotated[
 def check_data(
     root: Annotated[
         Path,
-        typer.Argument(help="Folder in a standard layout, CSV of segments, or cube (YAML or store)."),
+        typer.Argument(help="Folder in a standard layout, CSV of segments, questions, or a cube."),
     ],
     layout: Layout = "auto",
     features: TrackFolder = "features",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from framecast.metrics.answers import AnswerMetrics
 from framecast.metrics.anticipation import AnticipationMetrics
 from framecast.metrics.anticipation_protocols import (
     ANTICIPATION_PROTOCOLS,
@@ -29,6 +30,7 @@ from framecast.metrics.view_protocols import (
 )
 
 __all__ = [
+    "AnswerMetrics",
     "AnticipationMetrics",
     "AnticipationProtocol",
     "Protocol",

@@ -36,6 +36,7 @@ from framecast.models.language_models import (
     load_tokenizer,
     settings_of,
 )
+from framecast.models.video_panda_encoder import EncoderConfig, FrozenEncoder
 from framecast.models.video_panda_prompts import Style, Template, TurnIds, Writer
 from framecast.nn.splicing import IGNORED_LABEL, splice
 from framecast.registry import checked_overrides, register_model
@@ -58,6 +59,7 @@ class VideoPandaConfig:
     llm: dict[str, Any] = field(default_factory=lambda: dict(VICUNA))  # as transformers names them
     llm_fingerprint: str = ""  # of the weights of `language_model`
     stab: dict[str, Any] = field(default_factory=dict)  # fields of StabConfig; the width L is the llm's
+    encoder: dict[str, Any] = field(default_factory=dict)  # of EncoderConfig, in the STAB's place
     template: Template = "vicuna"
     style: Style = "trained"
     tuning: Tuning = "frozen"  # what of the language model is trained
@@ -102,7 +104,7 @@ class VideoPanda(nn.Module):
         self.tokenizer: Any = None
         self.language_model, self.config = self._language_model(config)
         width = self.language_model.get_input_embeddings().embedding_dim
-        self.stab = Stab(checked_stab(self.config.stab, width))
+        self.stab = open_eyes(self.config, width)
         self._set_up_tuning()
         self.register_state_dict_post_hook(_leave_out)
         self.register_load_state_dict_post_hook(_miss_nothing)
@@ -260,6 +262,16 @@ def blocked(owner: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype, device=owner.device).masked_fill_(
         ~seen, torch.finfo(dtype).min
     )[:, None]
+
+
+def open_eyes(config: VideoPandaConfig, width: int) -> Stab | FrozenEncoder:
+    """Fresh eyes for a language model of that width."""
+    if not config.encoder:
+        return Stab(checked_stab(config.stab, width))
+    if config.stab:
+        raise ValueError("stab and encoder are both set; the eyes of a model are one of them")
+    checked = checked_overrides(EncoderConfig, config.encoder, "an encoder")
+    return FrozenEncoder(replace(EncoderConfig(), **{**checked, "llm_width": width}))
 
 
 def checked_stab(settings: dict[str, Any], width: int) -> StabConfig:

@@ -6,12 +6,15 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from framecast.backbones.stab import Stab
 from framecast.checkpoints import load
 from framecast.data.video_questions import Question, open_video_qa, split_by_source
 from framecast.infer.backbone import open_backbone
 from framecast.models.video_panda import VideoPanda
+from framecast.models.video_panda_encoder import EncoderConfig, FrozenEncoder
+from framecast.models.video_panda_teachers import is_transformers_folder, read_vision_teacher
 from framecast.registry import create_model, entries
 from framecast.tasks.video_qa import Teacher, VideoQaTask, clip_settings
 from framecast.train.video_qa_recipe import TeacherSettings, VideoQaDataSettings, VideoQaRecipe
@@ -23,6 +26,7 @@ def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
     """Questions of both sides, and the task on them; errors name the file or setting."""
     learn, held = question_sides(recipe.data)
     config = model_config(recipe)
+    encoder = open_encoder(config) if recipe.start is None else None
     with torch.device("meta"):  # what is wrong with the settings is said before a run folder is made
         shape = cast(VideoPanda, create_model(recipe.model.name, **config))
 
@@ -30,6 +34,8 @@ def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
         model = cast(VideoPanda, create_model(recipe.model.name, **config))
         if recipe.start is not None:
             take_over(model, load(recipe.start))
+        if encoder is not None and isinstance(model.stab, FrozenEncoder):
+            model.stab.encoder.load_state_dict(encoder.state_dict())
         return model
 
     return VideoQaTask(
@@ -92,6 +98,16 @@ def model_config(recipe: VideoQaRecipe) -> dict[str, Any]:
     return config | given
 
 
+def open_encoder(config: dict[str, Any]) -> nn.Module | None:
+    """The backbone of known weights that serves as eyes, if one does; its settings go into the config."""
+    if not config.get("encoder"):
+        return None
+    given = {"name": EncoderConfig.name, **config["encoder"]}
+    encoder = open_backbone(given["name"])[0]
+    config["encoder"] = {**given, "config": asdict(cast(Any, encoder).config)}
+    return encoder
+
+
 def take_over(model: VideoPanda, before: Any) -> None:
     """Weights of the stage before, or of eyes alone; what they did not have stays as it is.
 
@@ -110,11 +126,16 @@ def take_over(model: VideoPanda, before: Any) -> None:
 
 
 def open_teacher(settings: TeacherSettings) -> Teacher | None:
-    """A backbone by name with its known weights, or a saved model, frozen."""
+    """A backbone by name with its known weights, a saved model, or a folder of transformers, frozen."""
     if settings.teacher is None:
         return None
-    known = settings.teacher in entries("model")
-    model: Any = open_backbone(settings.teacher)[0] if known else load(settings.teacher)
+    model: Any
+    if settings.teacher in entries("model"):
+        model = open_backbone(settings.teacher)[0]
+    elif is_transformers_folder(settings.teacher):
+        model = read_vision_teacher(settings.teacher)
+    else:
+        model = load(settings.teacher)
     lacking = [n for n in ("forward_features", "num_prefix_tokens", "stride") if not hasattr(model, n)]
     if lacking:
         raise ValueError(f"{settings.teacher} gives no features of patches ({', '.join(lacking)} is missing)")

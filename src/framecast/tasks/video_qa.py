@@ -89,9 +89,12 @@ class TalkSamples:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Words of every sample; those without frames are negative, so that they stay together."""
+        """About how many tokens each sample has: its words and, at most, what its eyes see."""
+        settings = self.clips.settings
+        cells = 0 if self.blind else (settings.size // settings.unit) ** 2
+        seen = {"text": 0, "image": 1, "video": settings.num_frames}
         words = [sum(len(" ".join(turn).split()) for q in g for turn in q.turns) for g in self.groups]
-        return np.array([n if g[0].video else -n for n, g in zip(words, self.groups, strict=True)])
+        return np.array([n + cells * seen[g[0].kind] for n, g in zip(words, self.groups, strict=True)])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         group = self.groups[index]
@@ -296,6 +299,7 @@ def score_answers(
                 source=f"{clip_key(question)} {question.question} {question.id}",
                 options=question.options,
                 answer_index=question.answer_index,
+                group=question.source,
             )
     first, *rest = gather_over_ranks(metrics)
     for other in rest:

@@ -31,7 +31,8 @@ class VideoQaDataSettings(DataSettings):
 class TeacherSettings(Settings):
     """A frozen vision backbone whose patch features the language model's hidden states are drawn to."""
 
-    teacher: str | None = None  # a backbone whose weights are known, or a saved model; None = no teacher
+    # A backbone whose weights are known, a saved model, or a folder of transformers; None = no teacher.
+    teacher: str | None = None
     weight: float = Field(1.0, ge=0)
     image_size: int = Field(224, ge=1)  # longer side of its frames; whole patches for each visual token
     layer: int | None = None  # of the teacher, None = its last
