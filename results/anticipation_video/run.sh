@@ -16,6 +16,6 @@ framecast train anticipation $COMMON --out "$OUT/labels" --set data.sample_rate=
 framecast train anticipation $COMMON --out "$OUT/features" --set data.sample_rate=4 \
   --set data.observe=features --set "data.features=$PWD/$SEEN/features"
 python results/anticipation/from_timelines.py results/anticipation_video --data "$DATA" --layout mstcn \
-  --folds 5 --splits 1,2,3,4,5 --seeds 0,1,2 --label-fps 8 --features "$PWD/$SEEN/features" --pooled \
+  --folds 5 --splits 1,2,3,4,5 --seeds 0 --label-fps 8 --features "$PWD/$SEEN/features" --pooled \
   --segmenters linear="$SEEN/studies/linear_median" MS-TCN="$SEEN/studies/mstcn" \
   --forecaster "$OUT/labels" --direct "$OUT/features"

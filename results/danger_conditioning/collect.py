@@ -29,7 +29,6 @@ NAMES = {
     "climatology": "climatology of the season",
     "logistic_regression": "logistic regression on the cell",
     "gradient_boosting": "gradient boosting on the cell",
-    "convlstm": "**ConvLSTM**",
     "without_location": "**LOAN without location awareness**",
     "with_location": "**LOAN**",
     "hidden": "the hidden process itself",
@@ -64,7 +63,7 @@ def main(runs: Path) -> None:
     for name, one in evaluate_earth_baselines(["all"], first).items():
         rows[name] = {"mean": brief(one.scores)}
     wall = 0.0
-    for name in ("convlstm", "without_location", "with_location"):
+    for name in ("without_location", "with_location"):
         evidence = study_evidence(runs / name)
         if evidence is None:
             print(f"{runs / name} is not finished; left out")

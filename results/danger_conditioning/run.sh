@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Does it help LOAN to see the weather in the light of the place? With and without location-aware normalisation,
-# and ConvLSTM, three seeds each, beside simple baselines, on the made-up fire cube.
+# three seeds each, beside simple baselines, on the made-up fire cube.
 #   bash results/danger_conditioning/run.sh
-# Every command goes on where it was stopped. About 40 minutes on one core.
+# Every command goes on where it was stopped. About an hour on one core.
 set -euo pipefail
 export OMP_NUM_THREADS=1
 OUT=runs/danger_conditioning
@@ -14,5 +14,4 @@ train() {
 }
 train with_location
 train without_location --set model.config.location_aware=false
-train convlstm --set model.name=danger_convlstm
 python results/danger_conditioning/collect.py "$OUT"

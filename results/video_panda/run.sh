@@ -39,4 +39,4 @@ for seed in $SEEDS; do
     python results/video_panda/score.py "$DATA" "$run/tune-seed$seed"
   done
 done
-python results/video_panda/collect.py "$OUT" "$DATA"
+python results/video_panda/collect.py "$OUT"

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.testing import assert_close
+from torchvision.utils import save_image
 
 import framecast as fc
 from framecast.infer.evaluation import evaluate_run
+from framecast.recipes import build_video_qa
 from framecast.recipes.build import build_task, get_recipe
 from framecast.recipes.build_video_qa import question_sides
 from framecast.tasks.video_qa import Clips, Teacher
+from framecast.train.checkpoint import training_tensors
 from framecast.train.config import apply_overrides
 from framecast.train.loop import train
+from framecast.train.optim import make_optimizer
 from framecast.train.video_qa_recipe import VideoQaRecipe
 from tiny_language_model import tiny_language_model
 from video_factory import write_video
@@ -178,3 +187,102 @@ def test_later_questions_of_a_talk_know_the_earlier_ones(folder: Path, tmp_path:
     assert "cat" in tokenizer.decode(second.ids)
     assert "who?" not in tokenizer.decode(first.ids)
     assert task.eval_data is None
+
+
+def test_what_is_frozen_costs_nothing(folder: Path, tmp_path: Path) -> None:
+    """No gradient, no state of the optimiser and no place in a checkpoint for the language model."""
+    made = recipe(folder, "epochs=1")
+    task: Any = build_task(made)
+    learner = task.build_model().train()
+    loss, _ = task.loss(learner, task.collate([task.train_data[0]]))
+    loss.backward()
+    language = list(learner.panda.language_model.parameters())
+    assert not any(p.requires_grad or p.grad is not None for p in language)
+    optimizer = make_optimizer(learner, made.optim)
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {
+        id(p) for p in learner.panda.stab.parameters()
+    }
+    assert not any("language_model" in key for key in training_tensors(learner, optimizer, None))
+    assert not learner.panda.language_model.training
+
+
+def test_lengths_put_clips_and_texts_apart(folder: Path) -> None:
+    """Three sizes of samples: a clip weighs as many frames as it has, an image one, a text its words."""
+    task: Any = build_task(recipe(folder))
+    group = task.train_data.groups[0]
+    text = replace(group[0], video=None, kind="text", start_s=None, end_s=None)
+    image = replace(group[0], video=Path("a.png"), kind="image")
+    task.train_data.groups = [group[:1], (image,), (text,)]
+    clip, still, words = task.train_data.lengths
+    assert clip - words == 4 * (still - words) > 0
+    task.train_data.blind = True
+    assert len(set(task.train_data.lengths)) == 1
+
+
+def test_a_frozen_encoder_in_the_eyes_place(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """The encoder starts from its known weights and never moves; later stages and answers go on from it."""
+    config = {"image_size": 32, "patch_size": 8, "depth": 1, "width": 12, "num_heads": 2}
+    torch.manual_seed(1)
+    known = fc.create_model("vit_tiny", **config)
+    monkeypatch.setattr(build_video_qa, "open_backbone", lambda name: (known, "here"))
+    encoder = "model.config.encoder={name: vit_tiny, image_size: 32, num_frames: 4}"
+    made = recipe(folder, "model.config.stab={}", encoder, "epochs=1")
+    train(made, build_task(made), tmp_path / "run")
+    trained: Any = fc.load(tmp_path / "run")
+    assert_close(dict(trained.stab.encoder.state_dict()), dict(known.state_dict()))
+    settings = [f"data.root={folder / 'questions.csv'}", f"start={tmp_path / 'run'}", "max_new_tokens=4"]
+    stage = apply_overrides(get_recipe("video_panda_small_tune"), settings)
+    after: Any = build_task(stage)
+    assert_close(
+        dict(after.build_model().panda.stab.state_dict()), dict(trained.stab.state_dict()), rtol=0, atol=0
+    )
+    assert isinstance(fc.ask(tmp_path / "run", folder / "0.mp4", "what?", max_new_tokens=2).text, str)
+
+
+SCRIPT = """
+import sys
+from framecast.recipes.build import build_task
+from framecast.train.config import load_recipe
+from framecast.train.loop import train
+from framecast.train.optim import make_optimizer
+
+recipe = load_recipe(sys.argv[1])
+print(train(recipe, build_task(recipe), sys.argv[2])["metrics"])
+"""
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_train_and_score_together(parallel: str, folder: Path, tmp_path: Path) -> None:
+    """A clip on one process and a still on the other: not all parts of the eyes are used by both."""
+    config = {"image_size": 32, "patch_size": 8, "depth": 1, "width": 12, "num_heads": 2}
+    torch.manual_seed(0)
+    fc.save(fc.create_model("vit_tiny", **config), tmp_path / "teacher")
+    save_image(torch.full((3, 24, 32), 0.9), folder / "still.png")
+    lines = [f"{name},what?,{answer}" for name, answer in (("0.mp4", "yes"), ("still.png", "no"))]
+    (folder / "mixed.csv").write_text("\n".join(["video,question,answer", *lines, "1.mp4,what?,no"]))
+    made = recipe(
+        folder,
+        f"data.root={folder / 'mixed.csv'}",
+        f"alignment.teacher={tmp_path / 'teacher'}",
+        "alignment.image_size=32",
+        "alignment.heads=2",
+        "alignment.layer=0",
+        f"parallel={parallel}",
+        "steps=3",
+        "group_lengths=false",
+    )
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made.model_dump(mode="json")))
+    (tmp_path / "run.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, tmp_path / "run.py", tmp_path / "recipe.yaml", tmp_path / "run"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["processes"] == 2
+    alone = evaluate_run(tmp_path / "run").scores["answers"]
+    assert summary["metrics"] == alone
