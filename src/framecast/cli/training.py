@@ -30,6 +30,7 @@ SEGMENTATION_KEYS = ("accuracy", "edit", "f1@10", "f1@25", "f1@50")
 ANTICIPATION_KEYS = ("moc", "mean_moc", "top1_moc", "accuracy", "diversity", "ece", "brier", "crps", "edit")
 DANGER_KEYS = ("auroc", "auprc", "brier", "skill", "ece", "precision_fire", "recall_fire", "f1_fire")
 MAP_KEYS = ("mae", "rmse", "r2", "correlation", "skill", "accuracy", "drought_f1")
+ANSWER_KEYS = ("normalised", "f1", "contains", "choice", "type_mean", "num_answers")
 RECOGNITION_KEYS = ("top1", "top5", "mean_class_accuracy", "ece", "nll")
 
 
@@ -137,8 +138,10 @@ def protocol_table(rows: dict[str, dict[str, float]], first: str = "protocol") -
     """One row of scores per protocol or way of averaging, or whatever else `first` says."""
     if any("/" in key for row in rows.values() for key in row):
         return horizon_table(rows, first)
-    recognition = any("top1" in row for row in rows.values())
-    keys = RECOGNITION_KEYS if recognition else SEGMENTATION_KEYS
+    keys = SEGMENTATION_KEYS
+    for sign, others in (("top1", RECOGNITION_KEYS), ("normalised", ANSWER_KEYS)):
+        if any(sign in row for row in rows.values()):
+            keys = others
     for sign, titles in (("rmse", MAP_KEYS), ("auroc", DANGER_KEYS)):  # in units and shares, no percentages
         if any(sign in row for row in rows.values()):
             body = [[a, *(f"{row[k]:.4g}" if k in row else "" for k in titles)] for a, row in rows.items()]

@@ -7,6 +7,7 @@ package `transformers` is imported when a language model is (extra `qa`).
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,11 @@ class LanguageModel:
 
 
 def transformers() -> Any:
-    """The package, or MissingExtra that says how to install it."""
-    return import_extra("transformers", "qa")
+    """The package, or MissingExtra that says how to install it; its bars are for terminals."""
+    library = import_extra("transformers", "qa")
+    if not sys.stderr.isatty():
+        library.utils.logging.disable_progress_bar()
+    return library
 
 
 def load_language_model(source: str | Path, dtype: torch.dtype = torch.float32) -> LanguageModel:
