@@ -54,8 +54,8 @@ COLUMNS = {
     "crps": "CRPS",
     "ece": "ECE",
 }
-TRUTH, DIRECT = "the labels", ("MANTA itself", "none: features")
-COLORS = {"true": "#2b2f36", "most probable": "#2f7ab8", "drawn": "#d1495b", DIRECT[1]: "#c2b280"}
+TRUTH, DIRECT = "the labels", ("features alone", "none")
+COLORS = {"true": "#2b2f36", "most probable": "#2f7ab8", "drawn": "#d1495b", "none": "#c2b280"}
 
 
 def observers(given: argparse.Namespace, split: int, seed: int) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
                 hatch=hatches[who],
                 edgecolor="white",
                 linewidth=0,
-                label="true labels" if how == "true" else f"{who}, {how}",
+                label={"true": "true labels", "none": "no timeline, but features"}.get(how, f"{who}, {how}"),
             )
         axis.set_xticks(range(len(names)), [NAMES[n] for n in names], fontsize=8)
         axis.set_ylabel(label)
@@ -272,6 +272,15 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         title="Who watched the observed part",
     )
     figure.savefig(path, dpi=130)
+
+
+def show(summary: dict[str, Any], folder: Path) -> None:
+    plot(summary, folder / "plot.png")
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else f"{START}\n{END}\n"
+    before, after = text.split(START)[0], text.split(END)[1]
+    readme.write_text(f"{before}{START}\n{tables(summary)}{END}{after}", encoding="utf-8")
+    print(tables(summary))
 
 
 def main() -> None:
@@ -305,12 +314,7 @@ def main() -> None:
     environment.pop("command")
     summary["environment"] = environment
     (given.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    plot(summary, given.folder / "plot.png")
-    readme = given.folder / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else f"{START}\n{END}\n"
-    before, after = text.split(START)[0], text.split(END)[1]
-    readme.write_text(f"{before}{START}\n{tables(summary)}{END}{after}", encoding="utf-8")
-    print(tables(summary))
+    show(summary, given.folder)
 
 
 if __name__ == "__main__":
