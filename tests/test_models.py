@@ -60,7 +60,7 @@ def tagged(tag: str) -> list[str]:
     return [name for name in fc.list_models() if tag in find("model", name).tags]
 
 
-# models that are half a language model have tests of their own: tests/models/test_video_panda.py
+# models that are half a language model have tests of their own: tests/models/test_video_panda_model.py
 every_model = pytest.mark.parametrize(
     "name", [n for n in fc.list_models() if "language" not in find("model", n).tags]
 )

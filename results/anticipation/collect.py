@@ -33,6 +33,8 @@ NAMES = {
     "cnn": "**CNN**",
     "labels_gtda": "**GTDA**",
     "labels_manta": "**MANTA**",
+    "labels_gtda_cool": "**GTDA**, temperature 0.5",
+    "labels_manta_cool": "**MANTA**, temperature 0.5",
 }
 PUBLISHED = {  # one future, ground-truth observation
     "breakfast": {
@@ -111,6 +113,8 @@ def plot(summary: dict[str, Any], path: Path) -> None:
 
 def main(runs: Path) -> None:
     found = json.loads((runs / "baselines.json").read_text())
+    cool = runs / "temperature.json"
+    drawn_anew = json.loads(cool.read_text()) if cool.is_file() else {}
     rows: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     for dataset in DATASETS:
@@ -122,6 +126,7 @@ def main(runs: Path) -> None:
                 continue
             environment = study.pop("environment")
             rows[f"{dataset}/{name}"] = study
+        rows |= {f"{dataset}/{name}": row for name, row in drawn_anew.get(dataset, {}).items()}
     summary = {
         "command": "bash results/anticipation/run.sh DATA",
         "rows": rows,

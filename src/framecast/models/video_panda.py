@@ -60,6 +60,7 @@ class VideoPandaConfig:
     llm_fingerprint: str = ""  # of the weights of `language_model`
     stab: dict[str, Any] = field(default_factory=dict)  # fields of StabConfig; the width L is the llm's
     encoder: dict[str, Any] = field(default_factory=dict)  # of EncoderConfig, in the STAB's place
+    word_length: bool = False  # tokens of the eyes are brought to the mean length of words; not published
     template: Template = "vicuna"
     style: Style = "trained"
     tuning: Tuning = "frozen"  # what of the language model is trained
@@ -173,7 +174,14 @@ class VideoPanda(nn.Module):
 
     def see(self, clips: Tensor, valid: Tensor | None = None) -> list[VisualTokens]:
         """Tokens of clips (B, 3, T, H, W), normalised; valid: (B, T, H, W), zero where a pixel is margin."""
-        return self.stab.encode(clips, valid)
+        seen = self.stab.encode(clips, valid)
+        if not self.config.word_length:
+            return seen
+        # Left to themselves they grow to many times the words' length where learning rates are high, and
+        # what the layers add to them is then lost.
+        with torch.no_grad():
+            length = self.language_model.get_input_embeddings().weight.norm(dim=1).mean()
+        return [replace(v, frames=tuple(length * F.normalize(f, dim=-1) for f in v.frames)) for v in seen]
 
     def see_all(self, talks: Sequence[Talk]) -> list[VisualTokens | None]:
         """Tokens of the clip of every talk, None where there is none; clips of one size go together."""
