@@ -112,3 +112,23 @@ def test_what_is_no_teacher_is_told(tmp_path: Path) -> None:
     assert not is_transformers_folder(tmp_path)
     torch.manual_seed(0)
     assert not is_transformers_folder(fc.save(fc.create_model("vit_tiny", **VIT), tmp_path / "ours"))
+
+
+def test_tokens_as_long_as_words(tmp_path: Path) -> None:
+    """Their directions stay, however long they have grown; empty frames stay empty."""
+    free = model_with_encoder(tmp_path).eval()
+    model = fc.create_model(
+        "video_panda", **{**vars(free.config), "word_length": True, "llm_fingerprint": ""}
+    ).eval()
+    model.load_state_dict(free.state_dict(), strict=False)
+    with torch.no_grad():
+        for eyes in (free.stab, model.stab):
+            eyes.projector.weight.mul_(50)
+    clip, valid = torch.randn(1, 3, 4, 32, 32), torch.ones(1, 4, 32, 32, dtype=torch.bool)
+    valid[:, 3] = False
+    (ours,), (grown,) = model.see(clip, valid), free.see(clip, valid)
+    words = model.language_model.get_input_embeddings().weight.norm(dim=1).mean()
+    assert_close(ours.frames[0].norm(dim=1), words.expand(len(ours.frames[0])))
+    turned = torch.nn.functional.cosine_similarity(ours.frames[0], grown.frames[0])
+    assert_close(turned, torch.ones_like(turned))
+    assert len(ours.frames[3]) == 0
