@@ -71,9 +71,9 @@ def test_a_talk_remembers(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     said: list[Any] = []
     stream = asking.say
 
-    def listen(answerer: Any, path: Any, question: str, earlier: Any = ()) -> str:
+    def listen(answerer: Any, path: Any, question: str, earlier: Any = ()) -> Any:
         said.append((question, list(earlier)))
-        return stream(answerer, path, question, earlier)
+        return stream(answerer, path, question, earlier=earlier)
 
     monkeypatch.setattr(asking, "say", listen)
     monkeypatch.setattr(asking, "LENGTH", 8)

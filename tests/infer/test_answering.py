@@ -101,9 +101,15 @@ def test_a_clip_is_watched_once(model: Any, clip: Path, tmp_path: Path, monkeypa
 
 def test_pieces_are_the_answer(model: Any, clip: Path) -> None:
     answerer = Answerer(model)
-    pieces = list(answerer.stream(clip, "who?", max_new_tokens=12, earlier=[("what?", "cat")]))
-    whole = answerer.ask(clip, "who?", max_new_tokens=12, earlier=[("what?", "cat")])
+    options: dict[str, Any] = {"max_new_tokens": 12, "earlier": [("what?", "cat")], "attention": True}
+    stream, pieces = answerer.stream(clip, "who?", **options), []
+    with pytest.raises(StopIteration) as end:
+        while True:
+            pieces.append(next(stream))
+    whole = answerer.ask(clip, "who?", **options)
     assert "".join(pieces) == whole.text
+    assert end.value.value.text == whole.text
+    assert end.value.value.attention == pytest.approx(whole.attention)
 
 
 def test_a_temperature_draws_and_a_seed_repeats(model: Any, clip: Path) -> None:

@@ -43,11 +43,13 @@ def answer_files(
     sources = find_media(inputs)
 
     def look(path: Path) -> list[Answer]:
-        if not as_json:
-            for question in questions:
-                print(f"{path.name}: {question} ", end="", flush=True)
-                say(answerer, path, question)
-        return answerer.ask(path, list(questions), max_new_tokens=LENGTH, attention=pages)
+        if as_json:
+            return answerer.ask(path, list(questions), max_new_tokens=LENGTH, attention=pages)
+        found = []
+        for question in questions:
+            print(f"{path.name}: {question} ", end="", flush=True)
+            found.append(say(answerer, path, question, attention=pages))
+        return found
 
     results, failed = each_file(sources, look, "answering", quiet=True)
     facts = {"command": command, "model": f"{answerer.model.registered_name} from {model}"}
@@ -63,14 +65,15 @@ def answer_files(
         raise typer.Exit(1)
 
 
-def say(answerer: Any, path: Path | None, question: str, earlier: Sequence[tuple[str, str]] = ()) -> str:
+def say(answerer: Any, path: Path | None, question: str, **options: Any) -> Answer:
     """Print an answer piece by piece, and return it."""
-    parts = []
-    for piece in answerer.stream(path, question, earlier=earlier, max_new_tokens=LENGTH):
-        print(piece, end="", flush=True)
-        parts.append(piece)
-    print(flush=True)
-    return "".join(parts)
+    pieces = answerer.stream(path, question, max_new_tokens=LENGTH, **options)
+    while True:
+        try:
+            print(next(pieces), end="", flush=True)
+        except StopIteration as end:
+            print(flush=True)
+            return end.value
 
 
 def find_media(inputs: Sequence[str]) -> list[Path]:
@@ -166,7 +169,7 @@ def say_next(answerer: Any, clip: Path | None, question: str, earlier: list[tupl
     """Print the answer; of a talk that is too long the oldest turns are forgotten, and that is said."""
     while True:
         try:
-            return say(answerer, clip, question, earlier)
+            return say(answerer, clip, question, earlier=earlier).text
         except ValueError as error:
             if "positions" not in str(error) or not earlier:
                 show(str(error))

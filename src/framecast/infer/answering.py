@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,23 +123,12 @@ class Answerer:
         asked = [questions] if isinstance(questions, str) else list(questions)
         known = (identity(source), part) in self._known
         file = self.watch(source, part)
-        watched = file.watched
         start = time.perf_counter()
-        turns = [self.writer.turn(q, watched.num_frames, None, earlier).ids for q in asked]
-        steps = list(write(self.model, watched, turns, max_new_tokens, temperature, seed))
+        turns = [self.writer.turn(q, file.watched.num_frames, None, earlier).ids for q in asked]
+        steps = list(write(self.model, file.watched, turns, max_new_tokens, temperature, seed))
         seconds = {"watching": 0.0 if known else file.seconds, "answering": time.perf_counter() - start}
-        ends = end_tokens(self.model.language_model, self.model.tokenizer)
         found = [
-            Answer(
-                text=answer_text(self.model, ids),
-                question=question,
-                source="" if source is None else str(source),
-                times=file.times,
-                attention=looked_at(self.model, watched, turn, ids, len(file.times)) if attention else None,
-                finished=bool(ids) and ids[-1] in ends,
-                num_visual_tokens=watched.visual.num_tokens if watched.visual else 0,
-                seconds=seconds,
-            )
+            self._answer(source, file, question, turn, ids, seconds, attention)
             for question, turn, ids in zip(asked, turns, written(steps, len(asked)), strict=True)
         ]
         return found[0] if isinstance(questions, str) else found
@@ -154,19 +143,48 @@ class Answerer:
         max_new_tokens: int = 128,
         temperature: float = 0.0,
         seed: int = 0,
-    ) -> Iterator[str]:
-        """Pieces of the answer as they are written; together they are `ask`'s text."""
-        watched = self.watch(source, part).watched
-        turn = self.writer.turn(question, watched.num_frames, None, earlier).ids
+        attention: bool = False,
+    ) -> Generator[str, None, Answer]:
+        """Pieces of the answer as they are written; what the generator returns is `ask`'s answer."""
+        known = (identity(source), part) in self._known
+        file = self.watch(source, part)
+        start = time.perf_counter()
+        turn = self.writer.turn(question, file.watched.num_frames, None, earlier).ids
         ids: list[int] = []
         shown = ""
-        for step in write(self.model, watched, [turn], max_new_tokens, temperature, seed):
+        for step in write(self.model, file.watched, [turn], max_new_tokens, temperature, seed):
             ids.append(int(step[0]))
             text = answer_text(self.model, ids)
             if text.startswith(shown) and not text.endswith("\ufffd"):  # half of a character waits
                 yield text[len(shown) :]
                 shown = text
-        yield answer_text(self.model, ids)[len(shown) :]
+        seconds = {"watching": 0.0 if known else file.seconds, "answering": time.perf_counter() - start}
+        answer = self._answer(source, file, question, turn, ids, seconds, attention)
+        yield answer.text[len(shown) :]
+        return answer
+
+    def _answer(
+        self,
+        source: Source | None,
+        file: WatchedFile,
+        question: str,
+        turn: Tensor,
+        ids: Sequence[int],
+        seconds: dict[str, float],
+        attention: bool,
+    ) -> Answer:
+        watched = file.watched
+        ends = end_tokens(self.model.language_model, self.model.tokenizer)
+        return Answer(
+            text=answer_text(self.model, ids),
+            question=question,
+            source="" if source is None else str(source),
+            times=file.times,
+            attention=looked_at(self.model, watched, turn, ids, len(file.times)) if attention else None,
+            finished=bool(ids) and ids[-1] in ends,
+            num_visual_tokens=watched.visual.num_tokens if watched.visual else 0,
+            seconds=seconds,
+        )
 
 
 def ask(model: Any, source: Source | None, questions: str | Sequence[str], **options: Any) -> Any:
