@@ -20,3 +20,4 @@ python results/anticipation/temperature.py "$OUT/data" "$OUT" 0.5
 python results/anticipation/collect.py "$OUT"
 python results/anticipation/cost.py "$OUT/breakfast" "$OUT/data/breakfast" --split 1 --max-videos 60
 python results/anticipation/calibration.py "$OUT/breakfast" "$OUT/data/breakfast" 1
+python results/anticipation/transcripts.py "$OUT/data" "$OUT"

@@ -41,6 +41,10 @@ def test_danger_and_its_baselines(danger: Path) -> None:
     told = succeed("evaluate", danger / "run").out
     assert "auroc" in told
     assert "SON" in told
+    assert "scores-reliability.png" in told
+    assert (danger / "run" / "scores-reliability.png").is_file()
+    own = json.loads((danger / "run" / "scores.json").read_text())
+    assert sum(own["reliability"]["counts"]) == own["scores"]["test"]["num_cells"]
     done = succeed("evaluate", danger / "run", "--baseline", "all", "--out", danger / "all.json")
     for name in ("climatology", "logistic_regression", "gradient_boosting"):
         assert name in done.out

@@ -245,8 +245,9 @@ def evaluate(
     result = evaluate_run(run, data=data, split=split, protocols=protocol, device=pick_device(device))
     path.parent.mkdir(parents=True, exist_ok=True)
     result.write(path)
+    plot = draw_reliability(result, path.with_name(f"{path.stem}-reliability.png")) if result.bins else None
     if as_json:
-        show_json(result.to_json() | {"written": path})
+        show_json(result.to_json() | {"written": path} | ({"plot": plot} if plot else {}))
         return
     if result.kind == "map":
         show(scores_table(result.scores["test"], "mean"))
@@ -257,6 +258,16 @@ def evaluate(
     many = result.kind + "s"
     side = f"test {many}" if result.subset == "test" else f"{many}, training {many} among them,"
     show(f"{result.num_items} {side} of {result.data}, written to {path}")
+    if plot:
+        show(f"how far chances can be believed: {plot}")
+
+
+def draw_reliability(result: Any, path: Path) -> Path:
+    """How often it burnt where a danger was foretold."""
+    from framecast.viz.calibration import draw_calibration
+
+    curve: Any = tuple(result.bins[key] for key in ("forecast", "observed", "counts"))
+    return draw_calibration({Path(result.model).name: curve}, path, title="Danger foretold, and what burnt")
 
 
 def submit(

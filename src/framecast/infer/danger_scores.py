@@ -8,18 +8,18 @@ from torch import nn
 from framecast.checkpoints import card_of
 from framecast.data.danger_windows import DangerInput
 from framecast.recipes.build_danger import open_danger
-from framecast.tasks.danger import by_group, score_model
+from framecast.tasks.danger import DangerScores, score_model
 from framecast.train.danger_recipe import DangerDataSettings
 
 
 def evaluate_danger(
     model: nn.Module, settings: DangerDataSettings, device: torch.device | str = "cpu"
-) -> tuple[dict[str, dict[str, float]], int]:
-    """Scores of the split `settings.test` by group, all samples first, and the number of samples.
+) -> tuple[DangerScores, int]:
+    """Scores of the split `settings.test`, and the number of samples.
 
     Raises ValueError where the data has other variables than the model was trained with.
     """
     notes = card_of(model).notes
     reads = DangerInput.from_notes(notes) if "scaling" in notes else None
     data = open_danger(settings, settings.test, reads)
-    return by_group(score_model(model.eval(), data, device, settings.regions)), len(data)
+    return score_model(model.eval(), data, device, settings.regions), len(data)

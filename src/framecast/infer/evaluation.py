@@ -23,6 +23,7 @@ from framecast.models.video_panda import VideoPanda
 from framecast.recipes.build import anticipation_sides, open_data, open_recognition_data, view_protocol
 from framecast.recipes.build_maps import open_map_cube
 from framecast.recipes.build_video_qa import question_sides
+from framecast.tasks.danger import by_group
 from framecast.tasks.forecasting import Sampling, collect_futures
 from framecast.tasks.map_forecast import score_maps
 from framecast.tasks.recognition import classify, collect_probabilities, views_of
@@ -54,9 +55,12 @@ class Evaluation:
     model: str
     kind: str = "video"  # or "image"
     tokens: dict[str, TokenStatistics] = field(default_factory=dict)  # per protocol, of an adaptive model
+    bins: dict[str, list[float | None]] = field(default_factory=dict)  # of danger: forecast, observed, counts
 
     def to_json(self) -> dict[str, Any]:
-        values = {key: value for key, value in vars(self).items() if key != "tokens"}
+        values = {key: value for key, value in vars(self).items() if key not in ("tokens", "bins")}
+        if self.bins:
+            values["reliability"] = self.bins
         if self.tokens:
             values["tokens"] = {protocol: found.to_json() for protocol, found in self.tokens.items()}
         return values
@@ -97,8 +101,10 @@ def evaluate_run(
     if card_of(model).task == "danger":
         wanted = recipe.data if isinstance(recipe, DangerRecipe) else DangerDataSettings(root="")
         wanted = wanted.model_copy(update=changes)
-        scores, count = evaluate_danger(model, wanted, device)
-        return Evaluation(scores, wanted.root, None, wanted.test, count, str(run), "window")
+        found, count = evaluate_danger(model, wanted, device)
+        bins = found.groups[""].reliability().to_json()
+        scores = by_group(found)
+        return Evaluation(scores, wanted.root, None, wanted.test, count, str(run), "window", bins=bins)
     if card_of(model).task == "video_qa":
         wanted = recipe.data if isinstance(recipe, VideoQaRecipe) else VideoQaDataSettings(root="")
         return evaluate_answers(model, wanted.model_copy(update=changes), str(run), recipe, device)

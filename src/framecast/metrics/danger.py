@@ -31,6 +31,13 @@ class Reliability:
     observed: np.ndarray  # (bins,) share that burnt
     counts: np.ndarray  # (bins,) cells
 
+    def to_json(self) -> dict[str, list[float | None]]:
+        """forecast, observed and counts; None in empty bins."""
+        return {
+            name: [None if np.isnan(value) else float(value) for value in getattr(self, name)]
+            for name in ("forecast", "observed", "counts")
+        }
+
 
 class DangerMetrics:
     """Collects probabilities and what happened.
