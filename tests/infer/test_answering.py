@@ -102,14 +102,16 @@ def test_a_clip_is_watched_once(model: Any, clip: Path, tmp_path: Path, monkeypa
 def test_pieces_are_the_answer(model: Any, clip: Path) -> None:
     answerer = Answerer(model)
     options: dict[str, Any] = {"max_new_tokens": 12, "earlier": [("what?", "cat")], "attention": True}
-    stream, pieces = answerer.stream(clip, "who?", **options), []
-    with pytest.raises(StopIteration) as end:
-        while True:
-            pieces.append(next(stream))
+    returned: list[Any] = []
+
+    def listen() -> Any:
+        returned.append((yield from answerer.stream(clip, "who?", **options)))
+
+    said = list(listen())
+    (answer,) = returned
     whole = answerer.ask(clip, "who?", **options)
-    assert "".join(pieces) == whole.text
-    assert end.value.value.text == whole.text
-    assert end.value.value.attention == pytest.approx(whole.attention)
+    assert "".join(said) == answer.text == whole.text
+    assert answer.attention == pytest.approx(whole.attention)
 
 
 def test_a_temperature_draws_and_a_seed_repeats(model: Any, clip: Path) -> None:

@@ -159,6 +159,22 @@ def test_another_language_model_is_refused(folder: Path, tmp_path: Path) -> None
     assert fingerprint(load_language_model(folder).model) == model.config.llm_fingerprint
 
 
+def test_a_language_model_that_was_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = panda(tiny_language_model(tmp_path / "language"))
+    saved = fc.save(model, tmp_path / "saved")
+    (tmp_path / "language").rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=r"language, which is not there.*FRAMECAST_LANGUAGE_MODEL="):
+        fc.load(saved)
+    monkeypatch.setenv("FRAMECAST_LANGUAGE_MODEL", str(tmp_path / "moved"))
+    again: Any = fc.load(saved)
+    assert again.config.language_model == str(tmp_path / "moved")
+    assert again.config.llm_fingerprint == model.config.llm_fingerprint
+    tiny_language_model(tmp_path / "other", seed=1)
+    monkeypatch.setenv("FRAMECAST_LANGUAGE_MODEL", str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="another language model"):
+        fc.load(saved)
+
+
 def test_a_foreign_tokenizer_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"has 1\d\d words and the language model 50; it is another model's"):
         load_tokenizer(folder, vocab_size=50)

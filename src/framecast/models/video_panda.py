@@ -15,6 +15,7 @@ Shapes: B clips, T frames, H and W pixels, S positions, L width of the language 
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ from framecast.models.video_panda_prompts import Style, Template, TurnIds, Write
 from framecast.nn.splicing import IGNORED_LABEL, splice
 from framecast.registry import checked_overrides, register_model
 
+MOVED = "FRAMECAST_LANGUAGE_MODEL"  # environment variable
 Tuning = Literal["frozen", "lora", "whole"]
 VICUNA = {  # LLaMA-7B, https://arxiv.org/abs/2302.13971
     "model_type": "llama",
@@ -113,6 +115,7 @@ class VideoPanda(nn.Module):
     def _language_model(self, config: VideoPandaConfig) -> tuple[Any, VideoPandaConfig]:
         if not config.language_model:
             return build_language_model(config.llm), config
+        config = replace(config, language_model=found_again(config))
         if torch.get_default_device().type == "meta":
             llm = language_config(config.language_model)
             return build_language_model(llm), replace(config, llm=llm)
@@ -270,6 +273,22 @@ def blocked(owner: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype, device=owner.device).masked_fill_(
         ~seen, torch.finfo(dtype).min
     )[:, None]
+
+
+def found_again(config: VideoPandaConfig) -> str:
+    """Where the language model of a saved model is now; FRAMECAST_LANGUAGE_MODEL names it where it was moved.
+
+    Raises FileNotFoundError where it was a folder or file and is gone.
+    """
+    known = Path(config.language_model)
+    if not config.llm_fingerprint or not known.is_absolute() or known.exists():
+        return config.language_model
+    if moved := os.environ.get(MOVED):
+        return moved
+    raise FileNotFoundError(
+        f"the model answers through the language model {known}, which is not there; if it was moved, say "
+        f"where it is: {MOVED}=FOLDER (its weights are checked)"
+    )
 
 
 def open_eyes(config: VideoPandaConfig, width: int) -> Stab | FrozenEncoder:

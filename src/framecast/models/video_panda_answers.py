@@ -1,6 +1,7 @@
 """Answers written id by id: a clip goes through the language model once, every question goes on from there.
 
-The loop is our own: transformers' `generate` cannot go on from kept keys with embeddings as its input.
+The loop is our own: `generate` of transformers goes on from kept keys only where it is given the clip's
+embeddings once more, in front of each question and padded on the left, and hands ids out to a thread.
 Shapes: Q questions, N ids of a question, P positions of the clip and what is said before it, L width.
 """
 
