@@ -41,7 +41,7 @@ def talk_of(model: Any, *turns: tuple[str, str | None], seed: int = 0, frames: i
 # What it is told ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("template", ["vicuna", "chat"])
+@pytest.mark.parametrize("template", ["vicuna", "chat", "plain"])
 @pytest.mark.parametrize("frames", [0, 3])
 def test_head_and_turn_are_the_whole_text(template: Any, frames: int) -> None:
     tokenizer = tiny_tokenizer()

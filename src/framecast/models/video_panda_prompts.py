@@ -1,8 +1,9 @@
 """What Video-Panda's language model is told around the frames and the question, as text and as ids.
 
 A talk begins in the same way for every question about a video, up to the last frame (`Writer.head`), and goes
-on with the question (`Writer.turn`); so questions can share what comes before. Two templates: "vicuna" is the
-published one, "chat" the one that the language model's own tokenizer brings.
+on with the question (`Writer.turn`); so questions can share what comes before. Three templates: "vicuna" is
+the published one, "chat" the one that the language model's own tokenizer brings, "plain" says nothing around
+frames and questions.
 
 The release introduces the talk in one way while training and in another when it answers; here both are the
 one that the weights were trained with, and `style="release"` answers with the other.
@@ -19,7 +20,7 @@ from torch import Tensor
 from framecast.nn.splicing import IGNORED_LABEL, PLACEHOLDER
 
 Style = Literal["trained", "release"]
-Template = Literal["vicuna", "chat"]
+Template = Literal["vicuna", "chat", "plain"]
 Turns = Sequence[tuple[str, str]]  # questions and answers
 
 _SYSTEM = (
@@ -43,6 +44,16 @@ def prompt(
         text += f" USER: {with_frames(asked, num_frames if i == 0 else 0)} ASSISTANT:"
         if answer is not None:
             text += f" {answer.strip()}{end}"
+    return text
+
+
+def plain_prompt(question: str, num_frames: int, *, earlier: Turns = (), end: str = END) -> str:
+    """Frames and questions, a line each, and nothing else: short, for what is trained on it anyway."""
+    text = ""
+    for i, (asked, answer) in enumerate([*earlier, (checked(question), None)]):
+        text += f"{with_frames(asked, num_frames if i == 0 else 0)}\n"
+        if answer is not None:
+            text += f"{answer.strip()}{end}"
     return text
 
 
@@ -104,6 +115,8 @@ class Writer:
         """Up to the answer."""
         if self.template == "chat":
             return chat_prompt(self.tokenizer, question, num_frames, earlier=earlier)
+        if self.template == "plain":
+            return plain_prompt(question, num_frames, earlier=earlier, end=self.end)
         return prompt(question, num_frames, earlier=earlier, style=self.style, end=self.end)
 
     def head(self, num_frames: int) -> Tensor:
@@ -127,8 +140,8 @@ class Writer:
         return TurnIds(ids, torch.where(answers, ids, IGNORED_LABEL))
 
     def _answer(self, text: str, question: str, num_frames: int, answer: str, earlier: Turns) -> str:
-        if self.template == "vicuna":
-            return f" {answer.strip()}{self.end}"
+        if self.template != "chat":
+            return f"{' ' * (self.template == 'vicuna')}{answer.strip()}{self.end}"
         whole = chat_prompt(self.tokenizer, question, num_frames, earlier=earlier, answer=answer)
         if not whole.startswith(text):
             raise ValueError(
