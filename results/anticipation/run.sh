@@ -17,7 +17,7 @@ for model in rnn cnn labels_manta labels_gtda; do
   framecast train "salads50_$model" --data "$OUT/data/50salads" --splits all --out "$OUT/50salads/$model"
 done
 python results/anticipation/temperature.py "$OUT/data" "$OUT" 0.5
+python results/anticipation/transcripts.py "$OUT/data" "$OUT"
 python results/anticipation/collect.py "$OUT"
 python results/anticipation/cost.py "$OUT/breakfast" "$OUT/data/breakfast" --split 1 --max-videos 60
 python results/anticipation/calibration.py "$OUT/breakfast" "$OUT/data/breakfast" 1
-python results/anticipation/transcripts.py "$OUT/data" "$OUT"

@@ -2,7 +2,8 @@
 
     python results/anticipation/temperature.py DATA runs/anticipation 0.5
 
-Nothing is trained. Writes runs/anticipation/temperature.json, which collect.py sets beside the rest.
+Nothing is trained. 50Salads alone: transcripts.py does the same for Breakfast. Writes
+runs/anticipation/temperature.json, which collect.py sets beside the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from framecast.data.anticipation import open_anticipation
 from framecast.tasks.forecasting import Sampling, collect_futures
 from framecast.writing import write_file
 
-SPLITS = {"50salads": (1, 2, 3, 4, 5), "breakfast": (1, 2, 3, 4)}
+SPLITS = {"50salads": (1, 2, 3, 4, 5)}
 PROTOCOL = "anticipation/official-25"
 
 

@@ -45,6 +45,7 @@ MODELS = {  # name in the table: model, temperature
     "GTDA, temperature 0.5": ("labels_gtda", 0.5),
     "MANTA, temperature 0.5": ("labels_manta", 0.5),
 }
+ASIDE = {"n-gram": (-6, 3), "grammar": (-6, -9), "GTDA": (6, -9), "GTDA, temperature 0.5": (6, -9)}  # labels
 SIDES = ("all", "familiar", "new")
 
 
@@ -104,10 +105,11 @@ def scored(
                 found[side].update(futures, labels, share, video=test.videos[video])
         for side, metrics in found.items():
             runs_of[side].append(metrics.compute(PROTOCOL) | {"cases": len(metrics)})
-    return {
+    means = {
         side: {key: statistics.fmean(run[key] for run in each) for key in each[0]}
         for side, each in runs_of.items()
     }
+    return {side: row | {"cases": sum(run["cases"] for run in runs_of[side])} for side, row in means.items()}
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
@@ -129,12 +131,16 @@ def plot(rows: dict[str, dict[str, Any]], path: Path) -> None:
             marker = "s" if "temperature" in name else "o" if color != "#6b7680" else "X"
             place = (sides[side]["mean_moc"], sides[side]["top1_moc"])
             axis.scatter(*place, s=44, marker=marker, color=color)
-            axis.annotate(name, place, (6, -3), textcoords="offset points", fontsize=7, color=color)
+            beside = ASIDE.get(name, (6, -3))
+            side_of = "right" if beside[0] < 0 else "left"
+            axis.annotate(
+                name, place, beside, textcoords="offset points", fontsize=7, color=color, ha=side_of
+            )
         cases, every = (rows["n-gram"][which]["cases"] for which in (side, "all"))
         axis.set_title(f"{titles[side]}: {100 * cases / every:.0f} % of the cases", fontsize=10)
         axis.set_xlabel("mean MoC of 25 futures")
         axis.spines[["top", "right"]].set_visible(False)
-        axis.margins(x=0.2)
+        axis.margins(x=0.25)
     figure.axes[0].set_ylabel("MoC of the best of 25")
     figure.savefig(path, dpi=130)
 
