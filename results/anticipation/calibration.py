@@ -24,9 +24,9 @@ from framecast.metrics.anticipation_protocols import AnticipationProtocol
 from framecast.tasks.forecasting import Sampling, collect_futures
 from framecast.train.environment import describe_environment
 from framecast.viz.calibration import draw_calibration
+from framecast.writing import fill_section
 
 HERE = Path(__file__).parent
-START, END = "<!-- calibration:start -->", "<!-- calibration:end -->"
 PROTOCOL = AnticipationProtocol("anticipation/own", observed=(0.2,))
 MODELS = {
     "MANTA": "labels_manta",
@@ -104,11 +104,7 @@ def main(runs: Path, data: Path, splits: list[int]) -> None:
         HERE / "calibration.png",
         title="20 % of a breakfast seen, the next half foretold",
     )
-    readme = HERE / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if START in text:
-        before, after = text.split(START)[0], text.split(END)[1]
-        readme.write_text(f"{before}{START}\n{table(rows)}{END}{after}", encoding="utf-8")
+    fill_section(HERE / "README.md", "calibration", table(rows))
     print(table(rows))
 
 

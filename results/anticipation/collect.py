@@ -16,9 +16,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from framecast.train.study import study_evidence
+from framecast.writing import fill_section
 
 HERE = Path(__file__).parent
-START, END = "<!-- table:start -->", "<!-- table:end -->"
 SETTINGS = [f"{seen}/{ahead}" for seen in (20, 30) for ahead in (10, 20, 30, 50)]
 DATASETS = {"breakfast": "Breakfast, mean of 4 splits", "50salads": "50Salads, mean of 5 splits"}
 SPLITS = {"breakfast": [1, 2, 3, 4], "50salads": [1, 2, 3, 4, 5]}
@@ -150,10 +150,7 @@ def main(runs: Path) -> None:
     }
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(summary, HERE / "plot.png")
-    readme = HERE / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, after = text.split(START)[0], text.split(END)[1]
-    readme.write_text(f"{before}{START}\n{tables(summary)}{END}{after}", encoding="utf-8")
+    fill_section(HERE / "README.md", "table", tables(summary))
     print(tables(summary))
 
 

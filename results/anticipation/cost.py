@@ -2,8 +2,8 @@
 
     python results/anticipation/cost.py runs/anticipation/breakfast DATA/breakfast --split 1 --max-videos 60
 
-Writes cost.json, the table cost.md and the plot cost.png here, and the table into the README. Seconds are
-of one thread, per forecast.
+Writes cost.json and the plot cost.png here, and the table into the README. Seconds are of one thread, per
+forecast.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from framecast.metrics.anticipation import AnticipationMetrics
 from framecast.models.anticipation_baselines import create_forecaster
 from framecast.tasks.forecasting import Sampling, forecast_video
 from framecast.train.environment import describe_environment
+from framecast.writing import fill_section
 
 HERE = Path(__file__).parent
-START, END = "<!-- cost:start -->", "<!-- cost:end -->"
 HORIZONS, SHARES = (0.1, 0.2, 0.3, 0.5), (0.2, 0.3)
 PROTOCOL = "anticipation/official-any"
 WARMTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -169,13 +169,8 @@ def table(rows: list[Row]) -> str:
 def write(summary: dict[str, Any]) -> None:
     rows = summary["rows"]
     (HERE / "cost.json").write_text(json.dumps(summary, indent=1) + "\n")
-    (HERE / "cost.md").write_text(table(rows))
     plot(rows, HERE / "cost.png")
-    readme = HERE / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if START in text:
-        before, after = text.split(START)[0], text.split(END)[1]
-        readme.write_text(f"{before}{START}\n{table(rows)}{END}{after}", encoding="utf-8")
+    fill_section(HERE / "README.md", "cost", table(rows))
 
 
 def main() -> None:

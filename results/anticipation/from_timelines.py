@@ -33,8 +33,8 @@ from framecast.structures import FeatureTrack, Segments
 from framecast.tasks.forecasting import Sampling, collect_futures
 from framecast.train.environment import describe_environment
 from framecast.train.study import study_evidence
+from framecast.writing import fill_section
 
-START, END = "<!-- table:start -->", "<!-- table:end -->"
 PROTOCOL = "anticipation/official-25"
 SHARES, HORIZONS, SAMPLES = (0.2, 0.3), (0.1, 0.2, 0.3, 0.5), 25
 SETTINGS = [f"{seen}/{ahead}" for seen in (20, 30) for ahead in (10, 20, 30, 50)]
@@ -276,10 +276,7 @@ def plot(summary: dict[str, Any], path: Path) -> None:
 
 def show(summary: dict[str, Any], folder: Path) -> None:
     plot(summary, folder / "plot.png")
-    readme = folder / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else f"{START}\n{END}\n"
-    before, after = text.split(START)[0], text.split(END)[1]
-    readme.write_text(f"{before}{START}\n{tables(summary)}{END}{after}", encoding="utf-8")
+    fill_section(folder / "README.md", "table", tables(summary))
     print(tables(summary))
 
 

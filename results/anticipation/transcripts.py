@@ -30,9 +30,9 @@ from framecast.metrics.anticipation import AnticipationMetrics
 from framecast.models.anticipation_baselines import create_forecaster
 from framecast.tasks.forecasting import Sampling, forecast_video
 from framecast.train.environment import describe_environment
+from framecast.writing import fill_section
 
 HERE = Path(__file__).parent
-START, END = "<!-- transcripts:start -->", "<!-- transcripts:end -->"
 SPLITS = {"breakfast": (1, 2, 3, 4), "50salads": (1, 2, 3, 4, 5)}
 SHARES, LONGEST, PROTOCOL = (0.2, 0.3), 0.5, "anticipation/official-25"
 MODELS = {  # name in the table: model, temperature
@@ -168,11 +168,7 @@ def main(data: Path, runs: Path) -> None:
     }
     (HERE / "transcripts.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(rows, HERE / "transcripts.png")
-    readme = HERE / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if START in text:
-        before, after = text.split(START)[0], text.split(END)[1]
-        readme.write_text(f"{before}{START}\n{table(rows)}{END}{after}", encoding="utf-8")
+    fill_section(HERE / "README.md", "transcripts", table(rows))
 
 
 if __name__ == "__main__":

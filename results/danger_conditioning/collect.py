@@ -21,10 +21,9 @@ from framecast.recipes.build_danger import open_danger
 from framecast.train.config import load_recipe
 from framecast.train.danger_recipe import DangerRecipe
 from framecast.train.study import study_evidence
-from framecast.writing import json_text, write_file
+from framecast.writing import fill_section, json_text, write_file
 
 HERE = Path(__file__).parent
-START, END = "<!-- table:start -->", "<!-- table:end -->"
 NAMES = {
     "climatology": "climatology of the season",
     "logistic_regression": "logistic regression on the cell",
@@ -80,9 +79,7 @@ def main(runs: Path) -> None:
     command = "bash results/danger_conditioning/run.sh"
     summary = {"command": command, "rows": rows, "wall_seconds": wall, "environment": environment}
     write_file(HERE / "summary.json", json_text(summary) + "\n")
-    text = (HERE / "README.md").read_text(encoding="utf-8")
-    before, after = text.split(START)[0], text.split(END)[1]
-    write_file(HERE / "README.md", f"{before}{START}\n{table(rows)}\n{END}{after}")
+    fill_section(HERE / "README.md", "table", table(rows))
     plot(rows)
     print(table(rows))
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from framecast.writing import fill_section
+
 HERE = Path(__file__).parent
-START, END = "<!-- table:start -->", "<!-- table:end -->"
 NAMES = {
     "climatology": "climatology",
     "persistence": "persistence",
@@ -142,10 +143,7 @@ def main(runs: Path) -> None:
     }
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(rows, HERE / "plot.png")
-    readme = HERE / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, after = text.split(START)[0], text.split(END)[1]
-    readme.write_text(f"{before}{START}\n{tables(rows)}{END}{after}", encoding="utf-8")
+    fill_section(HERE / "README.md", "table", tables(rows))
     print(tables(rows))
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from framecast.writing import fill_section
+
 HERE = Path(__file__).parent
-START, END = "<!-- table:start -->", "<!-- table:end -->"
 NAMES = {
     "vit": "ViT",
     "videomamba": "VideoMamba",
@@ -158,9 +159,7 @@ def main(runs: Path) -> None:
     summary = {"command": "bash results/scan_or_attention/run.sh DATA", "environment": environment}
     summary |= {"data": data, "scaling": scaling}
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    readme = HERE / "README.md"
-    before, after = readme.read_text().split(START)[0], readme.read_text().split(END)[1]
-    readme.write_text(f"{before}{START}\n{tables(data, scaling)}\n{END}{after}")
+    fill_section(HERE / "README.md", "table", tables(data, scaling))
     plot(data, HERE / "plot.png")
     print(tables(data, scaling))
 

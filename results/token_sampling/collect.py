@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from framecast.train.environment import describe_environment
 from framecast.viz.palette import PALETTE
+from framecast.writing import fill_section
 
 HERE = Path(__file__).parent
-START, END = "<!-- table:start -->", "<!-- table:end -->"
 TITLES = {
     "gestures": "DINOv2, 350 gestures, unseen viewpoints",
     "cifar": "DINOv2, 1,000 images of CIFAR-10",
@@ -187,9 +187,7 @@ def main(runs: Path) -> None:
         "studies": studies,
     }
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    readme = HERE / "README.md"
-    before, after = readme.read_text().split(START)[0], readme.read_text().split(END)[1]
-    readme.write_text(f"{before}{START}\n{tables(studies)}\n{END}{after}")
+    fill_section(HERE / "README.md", "table", tables(studies))
     plot(studies, HERE / "plot.png")
     print(tables(studies))
 

@@ -19,9 +19,9 @@ from framecast.metrics.answers import AnswerMetrics, paired_gain
 from framecast.recipes.build_video_qa import question_sides
 from framecast.train.config import load_recipe
 from framecast.train.video_qa_recipe import VideoQaRecipe
+from framecast.writing import fill_section
 
 HERE = Path(__file__).parent
-START, END = "<!-- table:start -->", "<!-- table:end -->"
 NAMES = {
     "majority_type": "most frequent answer of the type",
     "majority_question": "most frequent answer to the same words",
@@ -193,11 +193,7 @@ def main(folder: Path) -> None:
     }
     (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     plot(rows, HERE / "plot.png")
-    readme = HERE / "README.md"
-    if readme.is_file():
-        text = readme.read_text(encoding="utf-8")
-        before, after = text.split(START)[0], text.split(END)[1]
-        readme.write_text(f"{before}{START}\n{tables(rows)}{END}{after}", encoding="utf-8")
+    fill_section(HERE / "README.md", "table", tables(rows))
     print(tables(rows))
 
 

@@ -34,9 +34,9 @@ from framecast.recipes.build_video_qa import open_teacher, question_sides
 from framecast.tasks.video_qa import Clips, ClipSettings, Teacher
 from framecast.train.environment import describe_environment
 from framecast.train.video_qa_recipe import TeacherSettings, VideoQaDataSettings
+from framecast.writing import fill_section
 
 HERE = Path(__file__).parent
-START, END = "<!-- seen:start -->", "<!-- seen:end -->"
 FRAMES, SIZE, CELL = 8, 112, 28
 ASKED = (  # part of the data, type of question
     ("clips", "what"),
@@ -129,11 +129,7 @@ def main(data: Path, questions: Path) -> None:
         "environment": environment,
     }
     (HERE / "what_can_be_seen.json").write_text(json.dumps(summary, indent=1) + "\n")
-    readme = HERE / "README.md"
-    if readme.is_file():
-        text = readme.read_text(encoding="utf-8")
-        before, after = text.split(START)[0], text.split(END)[1]
-        readme.write_text(f"{before}{START}\n{table(rows)}{END}{after}", encoding="utf-8")
+    fill_section(HERE / "README.md", "seen", table(rows))
     print(table(rows))
 
 

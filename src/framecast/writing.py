@@ -117,3 +117,16 @@ def fill_folder(final: Path, write: Callable[[Path], object]) -> None:
     temporary.mkdir(parents=True)
     write(temporary)
     publish_folder(temporary, final)
+
+
+def fill_section(path: str | Path, name: str, text: str) -> Path:
+    """Replace what a text file has between `<!-- name:start -->` and `<!-- name:end -->`.
+
+    Raises ValueError where the file has no such section.
+    """
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, opened, rest = Path(path).read_text(encoding="utf-8").partition(start)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise ValueError(f"{path} has no section for the text; put {start} and {end} where it belongs")
+    return write_file(path, f"{before}{start}\n{text.rstrip()}\n{end}{after}")

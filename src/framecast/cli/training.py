@@ -245,7 +245,7 @@ def evaluate(
     result = evaluate_run(run, data=data, split=split, protocols=protocol, device=pick_device(device))
     path.parent.mkdir(parents=True, exist_ok=True)
     result.write(path)
-    plot = draw_reliability(result, path.with_name(f"{path.stem}-reliability.png")) if result.bins else None
+    plot = plot_danger(result, path.with_name(f"{path.stem}-reliability.png")) if result.bins else None
     if as_json:
         show_json(result.to_json() | {"written": path} | ({"plot": plot} if plot else {}))
         return
@@ -262,7 +262,7 @@ def evaluate(
         show(f"how far chances can be believed: {plot}")
 
 
-def draw_reliability(result: Any, path: Path) -> Path:
+def plot_danger(result: Any, path: Path) -> Path:
     """How often it burnt where a danger was foretold."""
     from framecast.viz.calibration import draw_calibration
 

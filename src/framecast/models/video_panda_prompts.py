@@ -32,28 +32,36 @@ FRAME = "<image>"  # in a prompt, one visual block; becomes a placeholder among 
 END = "</s>"
 
 
+class Wording(NamedTuple):
+    """What stands before a question, behind it, and before its answer."""
+
+    asks: str
+    answers: str
+    gap: str
+
+
+WORDINGS = {"vicuna": Wording(" USER: ", " ASSISTANT:", " "), "plain": Wording("", "\n", "")}
+
+
 def prompt(
-    question: str, num_frames: int, *, earlier: Turns = (), style: Style = "trained", end: str = END
+    question: str,
+    num_frames: int,
+    *,
+    earlier: Turns = (),
+    template: Template = "vicuna",
+    style: Style = "trained",
+    end: str = END,
 ) -> str:
-    """The published text up to the answer; the frames stand before the first question.
+    """The text up to the answer; the frames stand before the first question.
 
-    earlier: questions and answers of the same talk that came before. end: what closes an answer.
+    earlier: questions and answers of the same talk that came before. template: "vicuna", as published, or
+    "plain". end: what closes an answer.
     """
-    text = SYSTEM[style]
+    text, words = SYSTEM[style] if template == "vicuna" else "", WORDINGS[template]
     for i, (asked, answer) in enumerate([*earlier, (checked(question), None)]):
-        text += f" USER: {with_frames(asked, num_frames if i == 0 else 0)} ASSISTANT:"
+        text += f"{words.asks}{with_frames(asked, num_frames if i == 0 else 0)}{words.answers}"
         if answer is not None:
-            text += f" {answer.strip()}{end}"
-    return text
-
-
-def plain_prompt(question: str, num_frames: int, *, earlier: Turns = (), end: str = END) -> str:
-    """Frames and questions, a line each, and nothing else: short, for what is trained on it anyway."""
-    text = ""
-    for i, (asked, answer) in enumerate([*earlier, (checked(question), None)]):
-        text += f"{with_frames(asked, num_frames if i == 0 else 0)}\n"
-        if answer is not None:
-            text += f"{answer.strip()}{end}"
+            text += f"{words.gap}{answer.strip()}{end}"
     return text
 
 
@@ -115,9 +123,8 @@ class Writer:
         """Up to the answer."""
         if self.template == "chat":
             return chat_prompt(self.tokenizer, question, num_frames, earlier=earlier)
-        if self.template == "plain":
-            return plain_prompt(question, num_frames, earlier=earlier, end=self.end)
-        return prompt(question, num_frames, earlier=earlier, style=self.style, end=self.end)
+        options: dict[str, Any] = {"template": self.template, "style": self.style, "end": self.end}
+        return prompt(question, num_frames, earlier=earlier, **options)
 
     def head(self, num_frames: int) -> Tensor:
         """(P,) ids up to the last frame, with placeholders; without frames all that is said comes later."""
@@ -141,7 +148,7 @@ class Writer:
 
     def _answer(self, text: str, question: str, num_frames: int, answer: str, earlier: Turns) -> str:
         if self.template != "chat":
-            return f"{' ' * (self.template == 'vicuna')}{answer.strip()}{self.end}"
+            return f"{WORDINGS[self.template].gap}{answer.strip()}{self.end}"
         whole = chat_prompt(self.tokenizer, question, num_frames, earlier=earlier, answer=answer)
         if not whole.startswith(text):
             raise ValueError(
