@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from framecast.cli import run
 from framecast.data.synthetic import write_lookalike
 from framecast.data.synthetic_recognition import write_recognition_lookalike
+from framecast.registry import entries
 from video_factory import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -69,3 +71,17 @@ def test_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_python(code: str, folder: Path) -> None:
     with chdir(folder):
         exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_papers_of_all_models_can_be_cited() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["references"]
+    wanted = {entry.paper for entry in entries("model").values() if entry.paper}
+    assert wanted <= {reference["url"] for reference in cited}
+    assert all(r["title"] and r["authors"] and r["year"] for r in cited)
+
+
+def test_every_family_of_models_is_named() -> None:
+    table = README.split("## Models")[1].split("## ")[0]
+    patterns = [name.replace("*", ".*") for name in re.findall(r"`([a-z0-9_*]+)`", table)]
+    missing = [n for n in entries("model") if not any(re.fullmatch(p, n) for p in patterns)]
+    assert set(missing) <= {"convlstm", "danger_convlstm"}  # baselines

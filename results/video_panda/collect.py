@@ -25,26 +25,20 @@ HERE = Path(__file__).parent
 NAMES = {
     "majority_type": "most frequent answer of the type",
     "majority_question": "most frequent answer to the same words",
-    "blind": "SmolLM2 with LoRA, without the clips",
+    "blind": "SmolLM2, the same texts without the clips",
     "encoder": "frozen DINOv2, linear map",
     "average": "**STAB**, average pooling",
     "no_clip_token": "**STAB** without clip token",
     "no_frame_token": "**STAB** without frame token",
     "full": "**STAB**",
 }
-PARTS = {"clips": "video clips", "stills": "stills", "demo": "demo videos"}
+PARTS = {"clips": "clips of held-back recordings", "demo": "demo videos"}
 Rows = list[dict[str, Any]]
-
-
-def part_of(row: dict[str, Any]) -> str:
-    """Clips are cut from recordings of fir_actions, everything else that is held back is a still."""
-    return "clips" if "fir_actions" in row["source"] else "stills"
 
 
 def read_answers(run: Path) -> dict[str, Rows]:
     found = json.loads((run / "answers.json").read_text())
-    parts = {name: [row for row in found["held"] if part_of(row) == name] for name in ("clips", "stills")}
-    return parts | {"demo": found["demo"]}
+    return {"clips": found["held"], "demo": found["demo"]}
 
 
 def metrics_of(rows: Rows, tag: str = "") -> AnswerMetrics:
@@ -110,8 +104,8 @@ def cell(row: dict[str, Any], key: str) -> str:
 
 
 def tables(rows: dict[str, dict[str, Any]]) -> str:
-    keys = ["clips", "clips: type mean", "stills", "stills: type mean", "demo"]
-    heads = ["", "clips", "mean of types", "stills", "mean of types", "demo videos"]
+    keys = ["clips", "clips: type mean", "demo"]
+    heads = ["", "clips", "mean of types", "demo videos"]
     parts = ["**right answers in %**", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, row in rows.items():
         parts.append(f"| {' | '.join([NAMES[name], *(cell(row, key) for key in keys)])} |")

@@ -19,7 +19,8 @@ from framecast.data.question_records import by_clip
 from framecast.data.video_questions import open_video_qa
 from framecast.models.video_panda import VideoPanda
 from framecast.recipes.build_video_qa import question_sides
-from framecast.tasks.video_qa import Clips, clip_settings, score_answers
+from framecast.tasks.video_qa import score_answers
+from framecast.tasks.video_qa_samples import Clips, clip_settings
 from framecast.train.config import load_recipe
 from framecast.train.video_qa_recipe import VideoQaRecipe
 from framecast.writing import write_file

@@ -31,9 +31,10 @@ from framecast.data.question_records import by_clip
 from framecast.data.video_questions import Question
 from framecast.progress import track
 from framecast.recipes.build_video_qa import open_teacher, question_sides
-from framecast.tasks.video_qa import Clips, ClipSettings, Teacher
+from framecast.tasks.video_qa import Teacher
+from framecast.tasks.video_qa_samples import Clips, ClipSettings
 from framecast.train.environment import describe_environment
-from framecast.train.video_qa_recipe import TeacherSettings, VideoQaDataSettings
+from framecast.train.video_qa_recipe import AlignmentSettings, VideoQaDataSettings
 from framecast.writing import fill_section
 
 HERE = Path(__file__).parent
@@ -57,7 +58,7 @@ class Eyes:
     """Pixels and features of the clip of a question, frame by frame; short clips repeat their last frame."""
 
     def __init__(self) -> None:
-        teacher = open_teacher(TeacherSettings(teacher="vit_small_dinov2", image_size=SIZE, layer=9))
+        teacher = open_teacher(AlignmentSettings(teacher="vit_small_dinov2", image_size=SIZE, layer=9))
         assert isinstance(teacher, Teacher)
         config = teacher.model.config
         self.teacher = teacher

@@ -124,6 +124,8 @@ def truth(kind: str, question: str, clip: LabelledClip) -> set[str]:
         return {numbers[labels.count(x)]}
     if kind == "actions":
         return {numbers[len(labels)]}
+    if kind == "tell":
+        return {", then ".join(labels)}
     if kind == "yes-no":
         return {"yes" if x in labels else "no"}
     if kind == "order":

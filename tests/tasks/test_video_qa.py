@@ -23,7 +23,8 @@ from framecast.infer.evaluation import evaluate_run
 from framecast.recipes import build_video_qa
 from framecast.recipes.build import build_task, get_recipe
 from framecast.recipes.build_video_qa import question_sides
-from framecast.tasks.video_qa import Clips, Teacher
+from framecast.tasks.video_qa import Teacher
+from framecast.tasks.video_qa_samples import Clips, clip_key, varied
 from framecast.train.checkpoint import training_tensors
 from framecast.train.config import apply_overrides
 from framecast.train.loop import train
@@ -58,7 +59,11 @@ def recipe(folder: Path, *changes: str, name: str = "video_panda_small_align") -
         f"data.root={folder / 'questions.csv'}",
         f"model.config.language_model={folder / 'language'}",
         f"model.config.stab={STAB}",
-        "alignment.teacher=null",
+        "data.vary=0",
+        "alignment.text=1",
+        "alignment.answers=0",
+        "model.config.template=chat",
+        "model.config.word_length=false",
         "precision=float32",
         "batch_size=2",
         "max_new_tokens=4",
@@ -145,12 +150,99 @@ def test_the_teacher_sees_the_same_frames_and_the_eyes_follow(folder: Path, tmp_
     assert frames[0].shape == (2, 2, 12)
     batch = task.collate([task.train_data[i] for i in range(2)])
     loss, parts = task.loss(learner, batch)
-    assert 0 < parts["alignment"] < 2
-    assert float(loss.detach()) == pytest.approx(parts["text"] + parts["alignment"], rel=1e-5)
+    assert 0 < parts["teacher"] < 2
+    assert float(loss.detach()) == pytest.approx(parts["text"] + parts["teacher"], rel=1e-5)
     loss.backward()
     assert all(p.grad is not None for p in learner.panda.stab.parameters())
     with pytest.raises(ValueError, match=r"set alignment\.image_size to a multiple of 16"):
         Teacher(task.teacher.model, 40).settings(task.clips.settings)
+
+
+def test_eyes_learn_from_the_answers_alone(folder: Path, tmp_path: Path) -> None:
+    """The first stage runs no layer of the language model; the next one then needs few steps to answer."""
+    made = recipe(folder, "alignment.text=0", "alignment.answers=1", "epochs=40", "optim.lr=1e-2")
+    task: Any = build_task(made)
+    learner = task.build_model()
+    layers = learner.panda.language_model.model.layers
+    layers[0].register_forward_hook(lambda *_: pytest.fail("the language model ran"))
+    _, parts = task.loss(learner, task.collate([task.train_data[i] for i in range(4)]))
+    assert parts.keys() == {"answers", "answers_told"}
+    train(made, build_task(made), tmp_path / "align")
+    lines = [json.loads(line) for line in (tmp_path / "align" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["kind"] == "eval"
+    assert lines[-1]["answers_told"] == 100  # of held-back clips
+    assert lines[-2]["answers"] < 0.5 * lines[0]["answers"]
+
+
+def test_a_recipe_that_teaches_nothing_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="there is no teacher; nothing is learnt"):
+        recipe(folder, "alignment.text=0")
+    with pytest.raises(ValueError, match="no eyes to align"):
+        recipe(folder, "alignment.text=0", "alignment.answers=1", "blind=true")
+
+
+def test_mirrored_clips_keep_their_margins_and_teacher(folder: Path) -> None:
+    plain: Any = build_task(recipe(folder))
+    turned: Any = build_task(recipe(folder, "data.mirror=1"))
+    for task in (plain, turned):
+        task.build_model()
+        group = task.train_data.groups[0]
+        task.train_data.teacher = {clip_key(group[0]): (torch.arange(6.0).view(1, 3, 2), None, None, None)}
+    before, after = plain.train_data[0], turned.train_data[0]
+    assert torch.equal(after["talk"].clip, before["talk"].clip.flip(-1))
+    assert torch.equal(after["talk"].valid, before["talk"].valid.flip(-1))
+    assert torch.equal(after["teacher"][0], before["teacher"][0].flip(1))
+    assert after["teacher"][1] is None
+
+
+def test_varied_clips_move_as_one_and_keep_their_margins(folder: Path) -> None:
+    clip = torch.rand(3, 1, 32, 32).expand(3, 4, 32, 32)
+    assert_close(varied(clip, 0.0), clip)
+    torch.manual_seed(0)
+    moved = varied(clip, 0.2)
+    assert not torch.allclose(moved, clip, atol=0.1)
+    assert_close(moved, moved[:, :1].expand_as(moved))
+    colours = varied(torch.zeros(3, 1, 8, 8), 0.2).flatten(1)
+    assert_close(colours, colours[:, :1].expand_as(colours))  # nothing to move: one shift for each colour
+    assert 0 < colours.abs().max() <= 0.4
+    task: Any = build_task(recipe(folder, "data.vary=0.1"))
+    task.build_model()
+    sample = task.train_data[0]["talk"]
+    assert not sample.clip[:, ~sample.valid].any()
+    with pytest.raises(ValueError, match=r"set data\.vary=0 or alignment\.teacher=null"):
+        build_task(recipe(folder, "data.vary=0.1", "alignment.teacher=vit_small_dinov2"))
+
+
+def test_some_clips_are_scored_in_training(folder: Path) -> None:
+    whole: Any = build_task(recipe(folder))
+    some: Any = build_task(recipe(folder, "data.scored=1"))
+    assert len(whole.eval_data) == 2
+    assert some.eval_data == whole.eval_data[:1]
+
+
+def test_clips_go_where_the_language_model_is(folder: Path) -> None:
+    task: Any = build_task(recipe(folder))
+    panda = task.build_model().panda
+    talk = task.train_data[0]["talk"]
+    (tokens,) = panda.to("meta").see_all([talk._replace(valid=None)])
+    assert tokens.frames[0].device.type == "meta"
+
+
+def test_stages_with_other_types_hold_back_the_same_videos(folder: Path, tmp_path: Path) -> None:
+    rows = [
+        {"video": f"{i}.mp4", "question": f"{kind}?", "answer": "yes", "type": kind}
+        for i in range(6)
+        for kind in ("what", "tell")[: 1 + i % 2]
+    ]
+    (tmp_path / "typed.json").write_text(json.dumps(rows))
+    own = (f"data.root={tmp_path / 'typed.json'}", f"data.videos={folder}")
+    learn, held = question_sides(recipe(folder, *own).data)
+    for kind in ("what", "tell"):
+        mine, others = question_sides(recipe(folder, *own, f"data.types=[{kind}]").data)
+        assert mine == [q for q in learn if q.type == kind]
+        assert others == [q for q in held if q.type == kind]
+    with pytest.raises(ValueError, match="of type 'when'; there are 'tell', 'what'"):
+        question_sides(recipe(folder, *own, "data.types=[when]").data)
 
 
 def test_resume_is_exact(folder: Path, tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def test_weight_decay_is_that_of_torch(name: str) -> None:
     ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
     theirs.load_state_dict(ours.state_dict())
     reference = {
-        "adam": lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.3),
-        "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.3),
+        "adam": lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=0.3, fused=True),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.3, fused=True),
         "sgd": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.3, momentum=0.9),
     }[name](theirs.parameters())
     optimizer = make_optimizer(ours, settings)

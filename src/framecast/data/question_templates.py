@@ -16,6 +16,7 @@
 | actions | how many actions there are, one after the other | one, two, …                          |
 | yes-no  | whether an action happens                       | yes, no: as often, for every action  |
 | order   | whether an action happens before another one    | yes, no: as often                    |
+| tell    | what happens, from beginning to end             | the actions: "fall, then stand up"   |
 
 Where a clip allows several questions of a type, the one is asked whose answer was given least so far. What
 can be answered without looking, since a question nearly always has the same answer, is left out afterwards.
@@ -42,7 +43,7 @@ from framecast.data.question_clips import (
     timelines_of,
 )
 from framecast.data.question_records import Question, QuestionSet, kind_of
-from framecast.data.question_wordings import NAMED, TYPES, Made, Phrasing, Style, number
+from framecast.data.question_wordings import LISTED, TYPES, Made, Phrasing, Style, number
 from framecast.data.recognition import Subset, read_listing
 
 Some = TypeVar("Some")
@@ -135,9 +136,8 @@ def ask_about(
         for i in sorted(rare_first[:per_clip]):
             one = all_of_clip[i]
             asked[one[0]] += 1
-            answer = phrasing.name(one[1]) if one[0] in NAMED else one[1]
             question = phrasing.ask(one, draw(f"{seed} {name} {i} wording"))
-            questions.append(_question(clip, question, answer, f"{name}_{i}", one[0]))
+            questions.append(_question(clip, question, phrasing.answer(one), f"{name}_{i}", one[0]))
     return questions
 
 
@@ -243,6 +243,7 @@ class _Maker:
             times = [("count", number(often[label]), label, "") for label in self.labels]
             add("count", times)
             add("actions", [("actions", number(len(labels)), "", "")])
+            add("tell", [("tell", LISTED.join(labels), "", "")])
         absent = [label for label in self.labels if label not in often]
         if "yes-no" in types and absent:
             yes = self._rarest(sorted(often), lambda x: self._surplus[x], f"{chance} yes")

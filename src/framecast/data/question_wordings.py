@@ -8,7 +8,8 @@ from typing import Literal
 
 Style = Literal["labels", "verbs"]
 Made = tuple[str, str, str, str]  # type, answer, action asked about, a second one
-TYPES = ("what", "first", "last", "before", "after", "when", "count", "actions", "yes-no", "order")
+TYPES = ("what", "first", "last", "before", "after", "when", "count", "actions", "yes-no", "order", "tell")
+LISTED = "\n"  # between the actions that "tell" answers with
 NAMED = ("what", "first", "last", "before", "after")  # types whose answers are actions
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -30,6 +31,7 @@ WORDINGS: dict[Style, dict[str, tuple[str, ...]]] = {
         ),
         "yes-no": ("Is '{x}' shown?", "Can the {noun} '{x}' be seen?", "Does '{x}' happen?"),
         "order": ("Is '{x}' shown before '{y}'?", "Does '{x}' happen before '{y}'?"),
+        "tell": ("Which {noun}s are shown, in their order?", "Name the {noun}s one after the other."),
     },
     "verbs": {  # for labels that say what someone does: "sit down", "pour milk"
         "what": (
@@ -58,6 +60,10 @@ WORDINGS: dict[Style, dict[str, tuple[str, ...]]] = {
         ),
         "yes-no": ("Does the {who} {x}?", "Can the {who} be seen to {x}?"),
         "order": ("Does the {who} {x} before they {y}?", "Before they {y}, does the {who} {x}?"),
+        "tell": (
+            "What does the {who} do, from beginning to end?",
+            "Tell what the {who} does, one thing after the other.",
+        ),
     },
 }
 
@@ -85,6 +91,12 @@ class Phrasing:
         wordings = WORDINGS[self.style][kind]
         text = wordings[int(chance * len(wordings))]
         return text.format(x=self.name(x), y=self.name(y), noun=self.noun, who=self.who)
+
+    def answer(self, made: Made) -> str:
+        kind, answer, *_ = made
+        if kind == "tell":
+            return ", then ".join(self.name(label) for label in answer.split(LISTED))
+        return self.name(answer) if kind in NAMED else answer
 
 
 def number(count: int) -> str:

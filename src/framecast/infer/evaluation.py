@@ -28,7 +28,8 @@ from framecast.tasks.forecasting import Sampling, collect_futures
 from framecast.tasks.map_forecast import score_maps
 from framecast.tasks.recognition import classify, collect_probabilities, views_of
 from framecast.tasks.segmentation import check_features_of, collect_predictions
-from framecast.tasks.video_qa import Clips, clip_settings, score_answers
+from framecast.tasks.video_qa import score_answers
+from framecast.tasks.video_qa_samples import Clips, clip_settings
 from framecast.train.anticipation_recipe import (
     AnticipationDataSettings,
     AnticipationRecipe,

@@ -196,14 +196,20 @@ class VideoPanda(nn.Module):
         for members in alike.values():
             clips = [talks[i].clip for i in members]
             margins = [talks[i].valid for i in members if talks[i].valid is not None]
-            seen = self.see(torch.stack(clips), torch.stack(margins) if margins else None)  # ty: ignore
+            seen = self.see(
+                torch.stack(clips).to(self.device),  # ty: ignore[invalid-argument-type]
+                torch.stack(margins).to(self.device) if margins else None,  # ty: ignore
+            )
             for i, tokens in zip(members, seen, strict=True):
                 found[i] = tokens
         return found
 
+    @property
+    def device(self) -> torch.device:
+        return self.language_model.get_input_embeddings().weight.device
+
     def embed(self, ids: Tensor) -> Tensor:
-        table = self.language_model.get_input_embeddings()
-        return table(ids.to(table.weight.device))
+        return self.language_model.get_input_embeddings()(ids.to(self.device))
 
     def pack(self, talks: Sequence[Talk]) -> Packed:
         """Clips with their questions, one sequence for each clip."""

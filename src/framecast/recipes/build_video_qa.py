@@ -10,14 +10,16 @@ from torch import nn
 
 from framecast.backbones.stab import Stab
 from framecast.checkpoints import load
+from framecast.data.question_records import by_clip
 from framecast.data.video_questions import Question, open_video_qa, split_by_source
 from framecast.infer.backbone import open_backbone
 from framecast.models.video_panda import VideoPanda
 from framecast.models.video_panda_encoder import EncoderConfig, FrozenEncoder
 from framecast.models.video_panda_teachers import is_transformers_folder, read_vision_teacher
 from framecast.registry import create_model, entries
-from framecast.tasks.video_qa import Teacher, VideoQaTask, clip_settings
-from framecast.train.video_qa_recipe import TeacherSettings, VideoQaDataSettings, VideoQaRecipe
+from framecast.tasks.video_qa import Teacher, VideoQaTask, Weights
+from framecast.tasks.video_qa_samples import clip_settings
+from framecast.train.video_qa_recipe import AlignmentSettings, VideoQaDataSettings, VideoQaRecipe
 
 NO_DATA = "the recipe names no questions; pass --data FILE or FOLDER (or --set data.root=…)"
 
@@ -25,6 +27,7 @@ NO_DATA = "the recipe names no questions; pass --data FILE or FOLDER (or --set d
 def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
     """Questions of both sides, and the task on them; errors name the file or setting."""
     learn, held = question_sides(recipe.data)
+    held = some_clips(held, recipe.data.scored)
     config = model_config(recipe)
     encoder = open_encoder(config) if recipe.start is None else None
     with torch.device("meta"):  # what is wrong with the settings is said before a run folder is made
@@ -44,10 +47,12 @@ def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
         make=make,
         settings=clip_settings(shape),
         teacher=open_teacher(recipe.alignment),
-        teacher_weight=recipe.alignment.weight,
+        weights=weights_of(recipe),
         layer_step=recipe.alignment.layer_step,
         heads=recipe.alignment.heads,
         max_turns=recipe.data.max_turns,
+        mirror=recipe.data.mirror,
+        vary=recipe.data.vary,
         max_new_tokens=recipe.max_new_tokens,
         keep_mb=recipe.data.keep_mb,
         blind=recipe.blind,
@@ -55,8 +60,17 @@ def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
     )
 
 
+def weights_of(recipe: VideoQaRecipe) -> Weights:
+    """What does not see has no eyes to align."""
+    settings = recipe.alignment
+    return Weights(settings.text, 0.0 if recipe.blind else settings.answers, settings.weight)
+
+
 def question_sides(settings: VideoQaDataSettings) -> tuple[list[Question], list[Question]]:
-    """Questions to learn from and to be scored on; the second list may be empty."""
+    """Questions to learn from and to be scored on; the second list may be empty.
+
+    Types are chosen after the division, so stages with questions of other types hold back the same videos.
+    """
     if not settings.root:
         raise ValueError(NO_DATA)
 
@@ -72,11 +86,27 @@ def question_sides(settings: VideoQaDataSettings) -> tuple[list[Question], list[
         )
 
     if settings.train is not None:
-        return opened(settings.train), opened(settings.test) if settings.test else []
-    questions = opened(None)
-    if not settings.holdout:
-        return questions, []
-    return split_by_source(questions, settings.holdout, settings.holdout_seed)
+        learn, held = opened(settings.train), opened(settings.test) if settings.test else []
+    elif settings.holdout:
+        learn, held = split_by_source(opened(None), settings.holdout, settings.holdout_seed)
+    else:
+        learn, held = opened(None), []
+    known = {question.type for question in learn}
+    if strangers := sorted(set(settings.types) - known):
+        raise ValueError(
+            f"data.types: no question to learn from is of type {strangers[0]!r}; there are "
+            f"{', '.join(sorted(map(repr, known)))}"
+        )
+    wanted = set(settings.types) or known | {question.type for question in held}
+    return [q for q in learn if q.type in wanted], [q for q in held if q.type in wanted]
+
+
+def some_clips(questions: list[Question], count: int | None) -> list[Question]:
+    """The questions about so many clips, evenly spread over all."""
+    groups = by_clip(questions)
+    if count is None or count >= len(groups):
+        return questions
+    return [q for i in range(count) for q in groups[i * len(groups) // count]]
 
 
 def model_config(recipe: VideoQaRecipe) -> dict[str, Any]:
@@ -125,7 +155,7 @@ def take_over(model: VideoPanda, before: Any) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def open_teacher(settings: TeacherSettings) -> Teacher | None:
+def open_teacher(settings: AlignmentSettings) -> Teacher | None:
     """A backbone by name with its known weights, a saved model, or a folder of transformers, frozen."""
     if settings.teacher is None:
         return None

@@ -1,7 +1,8 @@
 """Questions about videos: a clip and what is asked about it in, the answers' next-token loss out.
 
-Questions about one clip share a sequence. A frozen teacher may guide the eyes: its features of every clip are
-computed once, before the first step. Scores are those of greedy answers on held-back videos.
+Questions about one clip share a sequence. Fresh eyes may be taught in two more ways: by the answers
+themselves, for which the language model need not run, and by a frozen teacher, whose features of every clip
+are computed once, before the first step. Scores are those of greedy answers on held-back videos.
 Shapes: T frames, S side of a frame, h and w visual tokens of a frame, D width of the teacher.
 """
 
@@ -12,139 +13,81 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from framecast.data.letterbox import Letterboxed, read_letterboxed
-from framecast.data.question_records import LETTERS, Question, by_clip
+from framecast.data.question_records import Question, by_clip
 from framecast.metrics.answers import AnswerMetrics
 from framecast.models.video_panda import Talk, VideoPanda
 from framecast.models.video_panda_alignment import AlignmentConfig, TeacherAlignment, teacher_frames
+from framecast.models.video_panda_answer_alignment import AnswerAlignment
 from framecast.models.video_panda_answers import answers, watch
+from framecast.nn.splicing import IGNORED_LABEL
 from framecast.progress import track
 from framecast.tasks.ranks import gather_over_ranks, own_items, own_rank, together
+from framecast.tasks.video_qa_samples import (
+    Clips,
+    ClipSettings,
+    TalkSamples,
+    TeacherFrames,
+    asked,
+    clip_key,
+)
 
-TeacherFrames = tuple[Tensor | None, ...]  # (h, w, D) of every frame, None for an empty one
-
-
-class ClipSettings(NamedTuple):
-    """How a model reads frames; see `read_letterboxed`."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size: int
-    unit: int
-    num_frames: int
+TOGETHER = 16  # clips whose answers are told apart when eyes are scored
 
 
-def clip_settings(model: VideoPanda) -> ClipSettings:
-    c = model.stab.config
-    return ClipSettings(c.mean, c.std, c.image_size, model.stab.stride, c.num_frames)
+class Weights(NamedTuple):
+    """Of the parts of the loss; what weighs 0 is not computed."""
+
+    text: float = 1.0  # next-token loss of the answers
+    answers: float = 0.0  # which answers belong to which clip, told from the eyes' tokens
+    teacher: float = 1.0  # where there is one
 
 
-class Clips:
-    """Decoded clips by what they show, kept in half precision as far as memory is allowed."""
-
-    def __init__(self, settings: ClipSettings, keep_mb: int = 2048) -> None:
-        self.settings, self.room = settings, keep_mb * 2**20
-        self._kept: dict[Any, Letterboxed] = {}
-
-    def __getitem__(self, question: Question) -> Letterboxed:
-        key = clip_key(question)
-        if key in self._kept:
-            kept = self._kept[key]
-            return kept._replace(clip=kept.clip.float())
-        assert question.video is not None
-        times = {"start_s": question.start_s, "end_s": question.end_s}
-        read = read_letterboxed(question.video, **self.settings._asdict(), **times)
-        half = read._replace(clip=read.clip.half())
-        size = half.clip.nbytes + half.valid.nbytes
-        if size <= self.room:
-            self.room -= size
-            self._kept[key] = half
-        return read._replace(clip=half.clip.float())  # the same whether it is kept or not
-
-
-def clip_key(question: Question) -> tuple[str, float | None, float | None]:
-    return str(question.video), question.start_s, question.end_s
-
-
-class TalkSamples:
-    """Training samples: a clip with up to `max_turns` questions."""
-
-    def __init__(self, questions: Sequence[Question], clips: Clips, max_turns: int, *, blind: bool) -> None:
-        self.groups = [
-            group[start : start + max_turns]
-            for group in by_clip(questions)
-            for start in range(0, len(group), max_turns)
-        ]
-        self.clips, self.blind = clips, blind
-        self.writer: Any = None  # that of the model, once it is built
-        self.teacher: dict[Any, TeacherFrames] = {}
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """About how many tokens each sample has: its words and, at most, what its eyes see."""
-        settings = self.clips.settings
-        cells = 0 if self.blind else (settings.size // settings.unit) ** 2
-        seen = {"text": 0, "image": 1, "video": settings.num_frames}
-        words = [sum(len(" ".join(turn).split()) for q in g for turn in q.turns) for g in self.groups]
-        return np.array([n + cells * seen[g[0].kind] for n, g in zip(words, self.groups, strict=True)])
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        group = self.groups[index]
-        seen = None if self.blind or group[0].video is None else self.clips[group[0]]
-        frames = 0 if seen is None else seen.clip.shape[1]
-        turns = tuple(
-            self.writer.turn(asked(question, i), frames, answered(question, i), question.turns[:i])
-            for question in group
-            for i in range(len(question.turns))
-        )
-        clip, valid = (None, None) if seen is None else (seen.clip, seen.valid)
-        talk = Talk(clip, valid, self.writer.head(frames), turns)
-        taught = self.teacher.get(clip_key(group[0]), (None,) * frames)
-        return {"talk": talk, "teacher": tuple(None if f is None else f.float() for f in taught)}
-
-
-def asked(question: Question, turn: int = 0) -> str:
-    return question.prompt if question.options else question.turns[turn][0]
-
-
-def answered(question: Question, turn: int = 0) -> str:
-    """The answer to be learnt; of options the letter."""
-    if question.answer_index is not None:
-        return LETTERS[question.answer_index]
-    return question.turns[turn][1]
+BY_TEXT = Weights()
 
 
 class Learner(nn.Module):
     """A model of questions and what its eyes are aligned with, as one thing that is trained."""
 
-    def __init__(self, panda: VideoPanda, alignment: TeacherAlignment | None) -> None:
+    def __init__(self, panda: VideoPanda, teacher: TeacherAlignment | None, weights: Weights) -> None:
         super().__init__()
-        self.panda, self.alignment = panda, alignment
+        self.panda, self.teacher, self.weights = panda, teacher, weights
+        width = panda.language_model.get_input_embeddings().embedding_dim
+        self.answers = AnswerAlignment(width) if weights.answers else None
 
     def forward(
         self, talks: Sequence[Talk], teacher: Sequence[TeacherFrames]
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Loss of the text, loss of the alignment, share of right ids.
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted loss, and its parts with the shares of right ids and of answers told right.
 
         Stills and texts leave parts of the eyes idle; these take part with 0, so that the gradients of
         processes match, whatever each of them sees.
         """
-        out = self.panda(talks, hidden_states=self.alignment is not None)
         idle = [p.sum() for p in self.panda.stab.parameters() if p.requires_grad]
-        text = out.loss + 0.0 * torch.stack(idle).sum() if idle else out.loss
-        if self.alignment is None or out.hidden_states is None:
-            return text, None, out.correct
-        grids = [() if tokens is None else tokens.grids for tokens in out.packed.visual]
-        aligned = self.alignment.loss(out.hidden_states, out.packed.spans, grids, teacher)
-        return text, aligned, out.correct
+        total = 0.0 * torch.stack(idle).sum() if idle else torch.zeros(())
+        parts: dict[str, Tensor] = {}
+        if self.weights.text or self.teacher is not None:
+            out = self.panda(talks, hidden_states=self.teacher is not None)
+            visual, parts = out.packed.visual, {"text": out.loss, "accuracy": 100 * out.correct}
+            total = total + self.weights.text * out.loss
+            if self.teacher is not None:
+                grids = [() if tokens is None else tokens.grids for tokens in visual]
+                aligned = self.teacher.loss(out.hidden_states, out.packed.spans, grids, teacher)
+                parts["teacher"] = aligned
+                total = total + self.weights.teacher * aligned
+        else:
+            visual = self.panda.see_all(talks)
+        if self.answers is not None:
+            table = self.panda.language_model.get_input_embeddings().weight.detach()
+            said = [[turn.labels[turn.labels != IGNORED_LABEL] for turn in talk.turns] for talk in talks]
+            parts["answers"], right = self.answers.loss(visual, said, table)
+            parts["answers_told"] = 100 * right
+            total = total + self.weights.answers * parts["answers"]
+        return total, {name: part.detach() for name, part in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -187,11 +130,10 @@ class Teacher:
 class VideoQaTask:
     """Trains a model on talks about clips and scores its answers.
 
-    make: gives the model with the weights that training starts from. teacher: None = text alone.
-    blind: no clip is ever seen, in training or scoring.
+    make: gives the model with the weights that training starts from. teacher: None = no features to follow.
+    mirror: chance that a clip of training is turned left to right, with its teacher's features. vary: how
+    much a clip is moved and recoloured, see `varied`. blind: no clip is ever seen, in training or scoring.
     """
-
-    metric_names = ("exact", "normalised", "f1", "contains", "type_mean", "choice", "num_answers")
 
     def __init__(
         self,
@@ -201,10 +143,12 @@ class VideoQaTask:
         make: Callable[[], VideoPanda],
         settings: ClipSettings,
         teacher: Teacher | None = None,
-        teacher_weight: float = 1.0,
+        weights: Weights = BY_TEXT,
         layer_step: int = 4,
         heads: int = 8,
         max_turns: int = 8,
+        mirror: float = 0.0,
+        vary: float = 0.0,
         max_new_tokens: int = 32,
         keep_mb: int = 2048,
         blind: bool = False,
@@ -212,19 +156,29 @@ class VideoQaTask:
     ) -> None:
         if not train_questions:
             raise ValueError("there are no questions to learn from")
-        self.make, self.teacher, self.teacher_weight = make, None if blind else teacher, teacher_weight
+        self.make, self.teacher, self.weights = make, None if blind else teacher, weights
         self.layer_step, self.heads, self.max_new_tokens = layer_step, heads, max_new_tokens
         self.clips, self.blind, self.source = Clips(settings, keep_mb), blind, source
-        self.train_data = TalkSamples(train_questions, self.clips, max_turns, blind=blind)
+        self.max_turns = max_turns
+        self.train_data = TalkSamples(
+            train_questions, self.clips, max_turns, blind=blind, mirror=mirror, vary=vary
+        )
+        scores = ("exact", "normalised", "f1", "contains", "type_mean", "choice", "num_answers")
+        self.metric_names = scores if weights.text else ("answers", "answers_told")
         self.eval_data: Any = by_clip(eval_questions) or None
         if self.teacher is not None:
+            if vary:
+                raise ValueError(
+                    "a teacher's features are computed once and cannot follow clips that vary; set "
+                    "data.vary=0 or alignment.teacher=null"
+                )
             self.teacher_settings = self.teacher.settings(settings)
 
     def build_model(self) -> nn.Module:
         panda = self.make()
         self.train_data.writer = panda.writer
         if self.teacher is None:
-            return Learner(panda, None)
+            return Learner(panda, None, self.weights)
         c, language = panda.stab.config, panda.language_model.config
         settings = AlignmentConfig(
             c.llm_width,
@@ -235,7 +189,7 @@ class VideoQaTask:
             c.clip_token or c.frame_token,
             c.row_token,
         )
-        return Learner(panda, TeacherAlignment(settings))
+        return Learner(panda, TeacherAlignment(settings), self.weights)
 
     def product(self, model: nn.Module) -> nn.Module:
         assert isinstance(model, Learner)
@@ -263,19 +217,34 @@ class VideoQaTask:
         return {key: [sample[key] for sample in samples] for key in ("talk", "teacher")}
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        text, aligned, correct = model(batch["talk"], batch["teacher"])
-        parts = {"text": float(text.detach()), "accuracy": 100 * float(correct)}
-        if aligned is None:
-            return text, parts
-        return text + self.teacher_weight * aligned, parts | {"alignment": float(aligned.detach())}
+        loss, parts = model(batch["talk"], batch["teacher"])
+        return loss, {name: float(part) for name, part in parts.items()}
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Scores of greedy answers to the held-back questions; processes share the clips."""
+        """Scores of greedy answers to the held-back questions; processes share the clips.
+
+        Who was not taught to answer is not asked: of eyes alone, how well they tell answers of clips apart.
+        """
         panda = self.product(model)
         assert isinstance(panda, VideoPanda)
+        if not self.weights.text:
+            return self._tell_apart(model)
         return score_answers(
             panda, self.eval_data, self.clips, device, self.max_new_tokens, blind=self.blind
         ).compute()
+
+    def _tell_apart(self, model: nn.Module) -> dict[str, float]:
+        """Loss and share of the answers told right, among the clips of a batch; every process does all."""
+        data = TalkSamples([q for g in self.eval_data for q in g], self.clips, self.max_turns)
+        data.writer = self.train_data.writer
+        sums, count = {name: 0.0 for name in self.metric_names}, 0
+        for start in range(0, len(data), TOGETHER):
+            batch = self.collate([data[i] for i in range(start, min(start + TOGETHER, len(data)))])
+            _, parts = self.loss(model, batch)
+            size = len(batch["talk"])
+            sums = {name: total + size * parts[name] for name, total in sums.items()}
+            count += size
+        return {name: total / count for name, total in sums.items()}
 
     def card(self) -> dict[str, Any]:
         about = f"trained on {sum(len(g) for g in self.train_data.groups)} questions of {self.source}"
