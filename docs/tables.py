@@ -110,14 +110,14 @@ FAST = (  # file, row, what it is, what it is compared with, script
     (
         "anticipation_speed/gtda.json",
         "GTDA, 25 samples x 50 steps, times faster",
-        "GTDA, 25 futures",
+        "GTDA, 25 futures, 50 steps",
         "its equations",
         "anticipation.py",
     ),
     (
         "anticipation_speed/manta.json",
         "MANTA, 25 samples x first 4 of 50, times faster",
-        "MANTA, 25 futures",
+        "MANTA, 25 futures, 4 of 50 steps",
         "its equations",
         "anticipation.py",
     ),
@@ -208,7 +208,7 @@ def scores(rows: dict, prefix: str) -> list[str]:
 
 def readme_block() -> str:
     """The headline figures, read from the result files."""
-    lines = ["On a CPU, medians of one run with both sides in one process:", ""]
+    lines = ["One CPU thread, medians of one run with both sides in one process:", ""]
     lines += ["| what | beside | times faster | reproduce with |", "|---|---|---|---|"]
     for file, name, what, beside, script in FAST:
         rows = {row["name"]: row for row in json.loads((RESULTS / file).read_text())["rows"]}

@@ -3,9 +3,9 @@
     python results/video_panda/make_questions.py DATA questions
 
 DATA holds fir_actions, recordings of a ceiling camera, which are cut into clips of up to four actions, and
-gesture_images, stills of people who give signs. Writes clips.json and stills.json. Of every clip four things
-are asked, and it is told from beginning to end (type "tell"). Stills whose numbers follow each other are
-alike and stay on one side of the split, ten by ten.
+gesture_images, stills of people who give signs. Writes clips.json and stills.json. Of every clip up to four
+things are asked, and it is told from beginning to end (type "tell"). Stills whose numbers follow each other
+are alike and stay on one side of the split, ten by ten.
 """
 
 from __future__ import annotations

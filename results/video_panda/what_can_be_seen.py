@@ -1,6 +1,6 @@
 """What the pixels of the clips and stills tell at all, without a language model.
 
-    python results/video_panda/what_can_be_seen.py DATA runs/video_panda/questions/both.json
+    python results/video_panda/what_can_be_seen.py DATA runs/video_panda/questions
 
 For every type of question with few answers a ridge classifier learns from the training side and answers the
 held-back one: from pixels averaged to 16 x 16 per frame, and from features of a frozen DINOv2 (its mean over
@@ -115,16 +115,17 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 def main(data: Path, questions: Path) -> None:
     torch.set_num_threads(1)
     began, eyes = time.time(), Eyes()
-    learn, held = question_sides(VideoQaDataSettings(root=str(questions), videos=str(data)))
-    sides: dict[str, list[tuple[Question, dict[str, Tensor]]]] = {}
-    for side, asked in (("learn", learn), ("held", held)):
-        groups = by_clip(asked)
-        sides[side] = [(q, seen) for g in track(groups, side) for seen in [eyes.look(g[0])] for q in g]
+    sides: dict[str, list[tuple[Question, dict[str, Tensor]]]] = {"learn": [], "held": []}
+    for name in ("clips", "stills"):
+        settings = VideoQaDataSettings(root=str(questions / f"{name}.json"), videos=str(data))
+        for side, asked in zip(sides, question_sides(settings), strict=True):
+            groups = track(by_clip(asked), f"{name}, {side}")
+            sides[side] += [(q, seen) for g in groups for seen in [eyes.look(g[0])] for q in g]
     rows = {f"{part}, {kind}": answers_to(sides, part, kind) for part, kind in ASKED}
     environment = describe_environment(torch.device("cpu"), 1)
     environment.pop("command")
     summary = {
-        "command": "python results/video_panda/what_can_be_seen.py DATA runs/video_panda/questions/both.json",
+        "command": "python results/video_panda/what_can_be_seen.py DATA runs/video_panda/questions",
         "rows": rows,
         "wall_seconds": round(time.time() - began),
         "environment": environment,

@@ -24,7 +24,7 @@ from framecast.recipes import build_video_qa
 from framecast.recipes.build import build_task, get_recipe
 from framecast.recipes.build_video_qa import question_sides
 from framecast.tasks.video_qa import Teacher
-from framecast.tasks.video_qa_samples import Clips, clip_key, varied
+from framecast.tasks.video_qa_samples import Clips, augmented, clip_key
 from framecast.train.checkpoint import training_tensors
 from framecast.train.config import apply_overrides
 from framecast.train.loop import train
@@ -59,7 +59,6 @@ def recipe(folder: Path, *changes: str, name: str = "video_panda_small_align") -
         f"data.root={folder / 'questions.csv'}",
         f"model.config.language_model={folder / 'language'}",
         f"model.config.stab={STAB}",
-        "data.vary=0",
         "alignment.text=1",
         "alignment.answers=0",
         "model.config.template=chat",
@@ -145,7 +144,7 @@ def test_the_teacher_sees_the_same_frames_and_the_eyes_follow(folder: Path, tmp_
     task: Any = build_task(apply_overrides(made, ["alignment.layer=0"]))
     learner = task.build_model()
     task.prepare(torch.device("cpu"))
-    frames = task.train_data[0]["teacher"]
+    frames = task.train_data[0]["teacher_features"]
     assert len(frames) == 4
     assert frames[0].shape == (2, 2, 12)
     batch = task.collate([task.train_data[i] for i in range(2)])
@@ -159,58 +158,85 @@ def test_the_teacher_sees_the_same_frames_and_the_eyes_follow(folder: Path, tmp_
 
 
 def test_eyes_learn_from_the_answers_alone(folder: Path, tmp_path: Path) -> None:
-    """The first stage runs no layer of the language model; the next one then needs few steps to answer."""
+    """The first stage runs no layer of the language model, and is scored by what it tells apart."""
     made = recipe(folder, "alignment.text=0", "alignment.answers=1", "epochs=40", "optim.lr=1e-2")
     task: Any = build_task(made)
     learner = task.build_model()
     layers = learner.panda.language_model.model.layers
     layers[0].register_forward_hook(lambda *_: pytest.fail("the language model ran"))
     _, parts = task.loss(learner, task.collate([task.train_data[i] for i in range(4)]))
-    assert parts.keys() == {"answers", "answers_told"}
+    assert parts.keys() == {"answers", "answer_precision"}
     train(made, build_task(made), tmp_path / "align")
     lines = [json.loads(line) for line in (tmp_path / "align" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["kind"] == "eval"
-    assert lines[-1]["answers_told"] == 100  # of held-back clips
+    assert lines[-1]["answer_precision"] == 100  # of held-back clips
     assert lines[-2]["answers"] < 0.5 * lines[0]["answers"]
 
 
 def test_a_recipe_that_teaches_nothing_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="there is no teacher; nothing is learnt"):
         recipe(folder, "alignment.text=0")
+    with pytest.raises(ValueError, match=r"alignment\.text=0 teaches the language model nothing"):
+        build_task(
+            recipe(folder, "alignment.text=0", "alignment.answers=1", "model.config.tuning=lora")
+        ).build_model()
     with pytest.raises(ValueError, match="no eyes to align"):
         recipe(folder, "alignment.text=0", "alignment.answers=1", "blind=true")
 
 
+def wide(folder: Path, *changes: str) -> Any:
+    """A task about one wide clip, lighter to the right, with margins above and below."""
+    ramp = np.linspace(0, 250, 64, dtype=np.uint8)
+    write_video(
+        folder / "wide.mp4", 12, size=(24, 64), turn=lambda x: np.broadcast_to(ramp[:, None], x.shape)
+    )
+    (folder / "wide.csv").write_text("video,question,answer\nwide.mp4,what?,yes\n")
+    task: Any = build_task(recipe(folder, f"data.root={folder / 'wide.csv'}", "data.holdout=0", *changes))
+    task.build_model()
+    return task
+
+
 def test_mirrored_clips_keep_their_margins_and_teacher(folder: Path) -> None:
-    plain: Any = build_task(recipe(folder))
-    turned: Any = build_task(recipe(folder, "data.mirror=1"))
+    plain, turned = wide(folder), wide(folder, "data.mirror=1")
     for task in (plain, turned):
-        task.build_model()
-        group = task.train_data.groups[0]
-        task.train_data.teacher = {clip_key(group[0]): (torch.arange(6.0).view(1, 3, 2), None, None, None)}
+        key = clip_key(task.train_data.groups[0][0])
+        task.train_data.teacher = {key: (torch.arange(6.0).view(1, 3, 2), None, None, None)}
     before, after = plain.train_data[0], turned.train_data[0]
+    assert not torch.equal(before["talk"].clip, before["talk"].clip.flip(-1))
     assert torch.equal(after["talk"].clip, before["talk"].clip.flip(-1))
     assert torch.equal(after["talk"].valid, before["talk"].valid.flip(-1))
-    assert torch.equal(after["teacher"][0], before["teacher"][0].flip(1))
-    assert after["teacher"][1] is None
+    assert torch.equal(after["teacher_features"][0], before["teacher_features"][0].flip(1))
+    assert after["teacher_features"][1] is None
 
 
-def test_varied_clips_move_as_one_and_keep_their_margins(folder: Path) -> None:
+def test_augmented_clips_move_as_one_and_keep_their_margins(folder: Path) -> None:
     clip = torch.rand(3, 1, 32, 32).expand(3, 4, 32, 32)
-    assert_close(varied(clip, 0.0), clip)
+    assert_close(augmented(clip, 0.0), clip)
     torch.manual_seed(0)
-    moved = varied(clip, 0.2)
+    moved = augmented(clip, 0.2)
     assert not torch.allclose(moved, clip, atol=0.1)
     assert_close(moved, moved[:, :1].expand_as(moved))
-    colours = varied(torch.zeros(3, 1, 8, 8), 0.2).flatten(1)
+    colours = augmented(torch.zeros(3, 1, 8, 8), 0.2).flatten(1)
     assert_close(colours, colours[:, :1].expand_as(colours))  # nothing to move: one shift for each colour
     assert 0 < colours.abs().max() <= 0.4
-    task: Any = build_task(recipe(folder, "data.vary=0.1"))
-    task.build_model()
-    sample = task.train_data[0]["talk"]
+    sample = wide(folder, "data.augment=0.1").train_data[0]["talk"]
+    assert not sample.valid.all()
+    assert sample.clip[:, sample.valid].any()
     assert not sample.clip[:, ~sample.valid].any()
-    with pytest.raises(ValueError, match=r"set data\.vary=0 or alignment\.teacher=null"):
-        build_task(recipe(folder, "data.vary=0.1", "alignment.teacher=vit_small_dinov2"))
+    with pytest.raises(ValueError, match=r"set data\.augment=0 or alignment\.teacher=null"):
+        recipe(folder, "data.augment=0.1", "alignment.teacher=vit_small_dinov2")
+
+
+def test_options_are_told_by_their_text(folder: Path) -> None:
+    """The letter is what is learnt to be said; the eyes learn what it stands for."""
+    task: Any = build_task(recipe(folder))
+    tokenizer = task.build_model().panda.tokenizer
+    group = task.train_data.groups[0]
+    chosen = replace(group[0], options=("cat", "dog"), answer_index=1, turns=(("who?", "dog"),))
+    task.train_data.groups = [(chosen,)]
+    sample = task.train_data[0]
+    assert "B" in tokenizer.decode(sample["talk"].turns[0].ids)
+    assert "dog" in tokenizer.decode(sample["answers"][0])
 
 
 def test_some_clips_are_scored_in_training(folder: Path) -> None:
@@ -262,6 +288,18 @@ def test_learning_rates_by_part(folder: Path, tmp_path: Path) -> None:
     wrong = recipe(folder, "optim.lr_factors={stab: 3.0}", "epochs=1")
     with pytest.raises(ValueError, match="no parameter's name begins with 'stab'; they begin with panda"):
         train(wrong, build_task(wrong), tmp_path / "wrong")
+
+
+def test_the_published_first_stage_has_an_optimiser(folder: Path, tmp_path: Path) -> None:
+    """Its learning rates are those of parts that are there."""
+    config = {"image_size": 32, "patch_size": 8, "depth": 1, "width": 12, "num_heads": 2}
+    fc.save(fc.create_model("vit_tiny", **config), tmp_path / "teacher")
+    published = get_recipe("video_panda_align")
+    assert isinstance(published, VideoQaRecipe)
+    changes = (f"alignment.teacher={tmp_path / 'teacher'}", "alignment.image_size=32", "alignment.heads=2")
+    made = recipe(folder, *changes, "alignment.layer=0").model_copy(update={"optim": published.optim})
+    optimizer = make_optimizer(build_task(made).build_model(), made.optim)
+    assert {group["lr_scale"] for group in optimizer.param_groups} == {10.0}
 
 
 def test_later_questions_of_a_talk_know_the_earlier_ones(folder: Path, tmp_path: Path) -> None:
@@ -344,7 +382,10 @@ print(train(recipe, build_task(recipe), sys.argv[2])["metrics"])
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_processes_train_and_score_together(parallel: str, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("answers", [0, 1])
+def test_two_processes_train_and_score_together(
+    parallel: str, answers: int, folder: Path, tmp_path: Path
+) -> None:
     """A clip on one process and a still on the other: not all parts of the eyes are used by both."""
     config = {"image_size": 32, "patch_size": 8, "depth": 1, "width": 12, "num_heads": 2}
     torch.manual_seed(0)
@@ -360,6 +401,7 @@ def test_two_processes_train_and_score_together(parallel: str, folder: Path, tmp
         "alignment.heads=2",
         "alignment.layer=0",
         f"parallel={parallel}",
+        f"alignment.answers={answers}",
         "steps=3",
         "group_lengths=false",
     )

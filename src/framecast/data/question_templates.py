@@ -1,4 +1,4 @@
-"""Questions with short answers made from annotations: segments of videos, classes of images and clips.
+"""Questions made from annotations: segments of videos, classes of images and clips.
 
     questions = make_questions("fir_actions", words={"sit": "stay seated"}, style="verbs")
     learn, held = split_by_source(questions)

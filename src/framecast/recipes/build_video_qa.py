@@ -52,7 +52,7 @@ def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
         heads=recipe.alignment.heads,
         max_turns=recipe.data.max_turns,
         mirror=recipe.data.mirror,
-        vary=recipe.data.vary,
+        augment=recipe.data.augment,
         max_new_tokens=recipe.max_new_tokens,
         keep_mb=recipe.data.keep_mb,
         blind=recipe.blind,
@@ -63,7 +63,7 @@ def video_qa_task(recipe: VideoQaRecipe) -> VideoQaTask:
 def weights_of(recipe: VideoQaRecipe) -> Weights:
     """What does not see has no eyes to align."""
     settings = recipe.alignment
-    return Weights(settings.text, 0.0 if recipe.blind else settings.answers, settings.weight)
+    return Weights(settings.text, 0.0 if recipe.blind else settings.answers, settings.teacher_weight)
 
 
 def question_sides(settings: VideoQaDataSettings) -> tuple[list[Question], list[Question]]:

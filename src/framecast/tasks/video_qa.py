@@ -8,7 +8,7 @@ Shapes: T frames, S side of a frame, h and w visual tokens of a frame, D width o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,6 @@ from framecast.models.video_panda import Talk, VideoPanda
 from framecast.models.video_panda_alignment import AlignmentConfig, TeacherAlignment, teacher_frames
 from framecast.models.video_panda_answer_alignment import AnswerAlignment
 from framecast.models.video_panda_answers import answers, watch
-from framecast.nn.splicing import IGNORED_LABEL
 from framecast.progress import track
 from framecast.tasks.ranks import gather_over_ranks, own_items, own_rank, together
 from framecast.tasks.video_qa_samples import (
@@ -40,7 +39,7 @@ TOGETHER = 16  # clips whose answers are told apart when eyes are scored
 
 
 class Weights(NamedTuple):
-    """Of the parts of the loss; what weighs 0 is not computed."""
+    """Of the parts of the loss. Without text and teacher the language model does not run."""
 
     text: float = 1.0  # next-token loss of the answers
     answers: float = 0.0  # which answers belong to which clip, told from the eyes' tokens
@@ -55,14 +54,23 @@ class Learner(nn.Module):
 
     def __init__(self, panda: VideoPanda, teacher: TeacherAlignment | None, weights: Weights) -> None:
         super().__init__()
-        self.panda, self.teacher, self.weights = panda, teacher, weights
+        self.panda, self.teacher_alignment, self.weights = panda, teacher, weights
         width = panda.language_model.get_input_embeddings().embedding_dim
-        self.answers = AnswerAlignment(width) if weights.answers else None
+        self.answer_alignment = AnswerAlignment(width) if weights.answers else None
+        if not weights.text and teacher is None and panda.config.tuning != "frozen":
+            raise ValueError(
+                f"alignment.text=0 teaches the language model nothing, but model.config.tuning is "
+                f"{panda.config.tuning}; set it to frozen, or set alignment.text=1"
+            )
 
     def forward(
-        self, talks: Sequence[Talk], teacher: Sequence[TeacherFrames]
+        self,
+        talks: Sequence[Talk],
+        teacher_features: Sequence[TeacherFrames],
+        answers: Sequence[Sequence[Tensor]],
+        names: Sequence[Hashable],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted loss, and its parts with the shares of right ids and of answers told right.
+        """The weighted loss, its parts, the share of right ids, and the precision of the best answers.
 
         Stills and texts leave parts of the eyes idle; these take part with 0, so that the gradients of
         processes match, whatever each of them sees.
@@ -70,22 +78,21 @@ class Learner(nn.Module):
         idle = [p.sum() for p in self.panda.stab.parameters() if p.requires_grad]
         total = 0.0 * torch.stack(idle).sum() if idle else torch.zeros(())
         parts: dict[str, Tensor] = {}
-        if self.weights.text or self.teacher is not None:
-            out = self.panda(talks, hidden_states=self.teacher is not None)
+        if self.weights.text or self.teacher_alignment is not None:
+            out = self.panda(talks, hidden_states=self.teacher_alignment is not None)
             visual, parts = out.packed.visual, {"text": out.loss, "accuracy": 100 * out.correct}
             total = total + self.weights.text * out.loss
-            if self.teacher is not None:
+            if self.teacher_alignment is not None:
                 grids = [() if tokens is None else tokens.grids for tokens in visual]
-                aligned = self.teacher.loss(out.hidden_states, out.packed.spans, grids, teacher)
-                parts["teacher"] = aligned
-                total = total + self.weights.teacher * aligned
+                states, spans = out.hidden_states, out.packed.spans
+                parts["teacher"] = self.teacher_alignment.loss(states, spans, grids, teacher_features)
+                total = total + self.weights.teacher * parts["teacher"]
         else:
             visual = self.panda.see_all(talks)
-        if self.answers is not None:
+        if self.answer_alignment is not None:
             table = self.panda.language_model.get_input_embeddings().weight.detach()
-            said = [[turn.labels[turn.labels != IGNORED_LABEL] for turn in talk.turns] for talk in talks]
-            parts["answers"], right = self.answers.loss(visual, said, table)
-            parts["answers_told"] = 100 * right
+            parts["answers"], precision = self.answer_alignment.loss(visual, answers, table, names)
+            parts["answer_precision"] = 100 * precision
             total = total + self.weights.answers * parts["answers"]
         return total, {name: part.detach() for name, part in parts.items()}
 
@@ -131,8 +138,8 @@ class VideoQaTask:
     """Trains a model on talks about clips and scores its answers.
 
     make: gives the model with the weights that training starts from. teacher: None = no features to follow.
-    mirror: chance that a clip of training is turned left to right, with its teacher's features. vary: how
-    much a clip is moved and recoloured, see `varied`. blind: no clip is ever seen, in training or scoring.
+    mirror: chance that a clip of training is turned left to right, with its teacher's features. augment: how
+    much a clip is moved and recoloured, see `augmented`. blind: no clip is ever seen, in training or scoring.
     """
 
     def __init__(
@@ -148,7 +155,7 @@ class VideoQaTask:
         heads: int = 8,
         max_turns: int = 8,
         mirror: float = 0.0,
-        vary: float = 0.0,
+        augment: float = 0.0,
         max_new_tokens: int = 32,
         keep_mb: int = 2048,
         blind: bool = False,
@@ -161,17 +168,14 @@ class VideoQaTask:
         self.clips, self.blind, self.source = Clips(settings, keep_mb), blind, source
         self.max_turns = max_turns
         self.train_data = TalkSamples(
-            train_questions, self.clips, max_turns, blind=blind, mirror=mirror, vary=vary
+            train_questions, self.clips, max_turns, blind=blind, mirror=mirror, augment=augment
         )
         scores = ("exact", "normalised", "f1", "contains", "type_mean", "choice", "num_answers")
-        self.metric_names = scores if weights.text else ("answers", "answers_told")
-        self.eval_data: Any = by_clip(eval_questions) or None
+        self.metric_names = scores if weights.text else ("answers", "answer_precision")
+        # a teacher alone teaches nothing that could be scored
+        self.eval_data: Any = by_clip(eval_questions) if weights.text or weights.answers else []
+        self.eval_data = self.eval_data or None
         if self.teacher is not None:
-            if vary:
-                raise ValueError(
-                    "a teacher's features are computed once and cannot follow clips that vary; set "
-                    "data.vary=0 or alignment.teacher=null"
-                )
             self.teacher_settings = self.teacher.settings(settings)
 
     def build_model(self) -> nn.Module:
@@ -214,10 +218,10 @@ class VideoQaTask:
             self.train_data.teacher |= part
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        return {key: [sample[key] for sample in samples] for key in ("talk", "teacher")}
+        return {key: [sample[key] for sample in samples] for key in samples[0]}
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        loss, parts = model(batch["talk"], batch["teacher"])
+        loss, parts = model(batch["talk"], batch["teacher_features"], batch["answers"], batch["name"])
         return loss, {name: float(part) for name, part in parts.items()}
 
     def evaluate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -234,7 +238,7 @@ class VideoQaTask:
         ).compute()
 
     def _tell_apart(self, model: nn.Module) -> dict[str, float]:
-        """Loss and share of the answers told right, among the clips of a batch; every process does all."""
+        """Loss and precision of the best answers, among the clips of a batch; every process does all."""
         data = TalkSamples([q for g in self.eval_data for q in g], self.clips, self.max_turns)
         data.writer = self.train_data.writer
         sums, count = {name: 0.0 for name in self.metric_names}, 0

@@ -17,6 +17,7 @@ from torch import Tensor
 from framecast.data.letterbox import Letterboxed, read_letterboxed
 from framecast.data.question_records import LETTERS, Question, by_clip
 from framecast.models.video_panda import Talk, VideoPanda
+from framecast.nn.splicing import IGNORED_LABEL
 
 TeacherFrames = tuple[Tensor | None, ...]  # (h, w, D) of every frame, None for an empty one
 
@@ -74,14 +75,14 @@ class TalkSamples:
         *,
         blind: bool = False,
         mirror: float = 0.0,
-        vary: float = 0.0,
+        augment: float = 0.0,
     ) -> None:
         self.groups = [
             group[start : start + max_turns]
             for group in by_clip(questions)
             for start in range(0, len(group), max_turns)
         ]
-        self.clips, self.blind, self.mirror, self.vary = clips, blind, mirror, vary
+        self.clips, self.blind, self.mirror, self.augment = clips, blind, mirror, augment
         self.writer: Any = None  # that of the model, once it is built
         self.teacher: dict[Any, TeacherFrames] = {}
 
@@ -112,9 +113,19 @@ class TalkSamples:
         if clip is not None and valid is not None and torch.rand(()) < self.mirror:
             clip, valid = clip.flip(-1), valid.flip(-1)
             features = tuple(None if f is None else f.flip(1) for f in features)
-        if clip is not None and valid is not None and self.vary:
-            clip = varied(clip, self.vary) * valid
-        return {"talk": Talk(clip, valid, self.writer.head(frames), turns), "teacher": features}
+        if clip is not None and valid is not None and self.augment:
+            clip = augmented(clip, self.augment) * valid
+        return {
+            "talk": Talk(clip, valid, self.writer.head(frames), turns),
+            "teacher_features": features,
+            "answers": tuple(self._told(q, i, frames) for q in group for i in range(len(q.turns))),
+            "name": clip_key(group[0]),
+        }
+
+    def _told(self, question: Question, turn: int, frames: int) -> Tensor:
+        """(n,) ids of an answer as it is told, of multiple choice the text of the right option."""
+        ids = self.writer.turn("?", frames, question.turns[turn][1])
+        return ids.labels[ids.labels != IGNORED_LABEL]
 
 
 def asked(question: Question, turn: int = 0) -> str:
@@ -128,7 +139,7 @@ def answered(question: Question, turn: int = 0) -> str:
     return question.turns[turn][1]
 
 
-def varied(clip: Tensor, amount: float) -> Tensor:
+def augmented(clip: Tensor, amount: float) -> Tensor:
     """A clip (3, T, S, S), normalised, as another camera would have seen it: the same for all frames.
 
     Turned by up to `amount` radians, shifted by up to so much of half its side, larger or smaller by up to so

@@ -254,8 +254,9 @@ def prepare_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, 
         prefix = f"optim.{name}."
         for key in [key for key in stored if key.startswith(prefix) and "." not in key[len(prefix) :]]:
             entry = stored[key]
-            if key == prefix + "step":
-                value = torch.zeros(entry.size, dtype=entry.properties.dtype)  # counters stay on the CPU
+            if key == prefix + "step":  # counters stay on the CPU, but the fused kernel wants them beside
+                place = parameter.device if optimizer.defaults.get("fused") else "cpu"
+                value = torch.zeros(entry.size, dtype=entry.properties.dtype, device=place)
             else:  # moments are sharded like their parameter
                 value = torch.zeros_like(parameter, dtype=entry.properties.dtype, requires_grad=False)
             optimizer.state[parameter][key[len(prefix) :]] = value

@@ -27,13 +27,13 @@ class VideoQaDataSettings(DataSettings):
     scored: int | None = Field(None, ge=1)  # held-back clips that are scored in training, None = all
     max_turns: int = Field(8, ge=1)  # questions that share one sequence, and so their clip
     mirror: float = Field(0, ge=0, le=1)  # chance that a clip is turned left to right in training
-    vary: float = Field(0, ge=0, lt=1)  # how much a clip is moved and recoloured in training; 0.1 is a little
+    augment: float = Field(0, ge=0, le=0.3)  # how much a clip is moved and recoloured in training
     keep_mb: int = Field(2048, ge=0)  # of decoded clips in memory
     split: int | None = Field(None, ge=1, le=1)  # for `--splits`; there is one division
 
 
 class AlignmentSettings(Settings):
-    """What teaches the eyes, and how much each part weighs; what weighs 0 is not computed.
+    """What teaches the eyes, and how much each part weighs.
 
     The answers' next-token loss teaches through the language model, and a frozen vision backbone by its patch
     features, to which the language model's hidden states are drawn. The answers also teach directly: without
@@ -44,7 +44,7 @@ class AlignmentSettings(Settings):
     answers: float = Field(0.0, ge=0)
     # A backbone whose weights are known, a saved model, or a folder of transformers; None = no teacher.
     teacher: str | None = None
-    weight: float = Field(1.0, gt=0)  # of the teacher
+    teacher_weight: float = Field(1.0, gt=0)
     image_size: int = Field(224, ge=1)  # longer side of its frames; whole patches for each visual token
     layer: int | None = None  # of the teacher, None = its last
     layer_step: int = Field(4, ge=1)  # of the language model every so many layers are taken
@@ -66,6 +66,15 @@ class VideoQaRecipe(Recipe):
     start: str | None = None  # run or saved model of the stage before; its settings hold where none are given
     max_new_tokens: int = Field(32, ge=1)  # of an answer when scored
     blind: bool = False  # a baseline: the questions without their clips
+
+    @model_validator(mode="after")
+    def _the_teacher_sees_the_same(self) -> VideoQaRecipe:
+        if self.data.augment and self.alignment.teacher:
+            raise ValueError(
+                "a teacher's features are computed once and cannot follow augmented clips; set "
+                "data.augment=0 or alignment.teacher=null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_blind_read(self) -> VideoQaRecipe:
