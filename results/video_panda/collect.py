@@ -32,13 +32,15 @@ NAMES = {
     "no_frame_token": "**STAB** without frame token",
     "full": "**STAB**",
 }
-PARTS = {"clips": "clips of held-back recordings", "demo": "demo videos"}
+SEEN = ("what", "first", "last")  # that pixels tell: see what_can_be_seen.py
+PARTS = {"clips": "clips, all types", "seen": f"clips: {', '.join(SEEN)}", "demo": "demo videos"}
 Rows = list[dict[str, Any]]
 
 
 def read_answers(run: Path) -> dict[str, Rows]:
     found = json.loads((run / "answers.json").read_text())
-    return {"clips": found["held"], "demo": found["demo"]}
+    seen = [row for row in found["held"] if row["type"] in SEEN]
+    return {"clips": found["held"], "seen": seen, "demo": found["demo"]}
 
 
 def metrics_of(rows: Rows, tag: str = "") -> AnswerMetrics:
@@ -68,7 +70,7 @@ def figures(runs: list[dict[str, Rows]]) -> dict[str, Any]:
             key = "contains" if part == "demo" else "normalised"
             metrics = metrics_of(own)
             scores[part] = metrics.compute()[key]
-            if part != "demo":
+            if part == "clips":
                 kinds = metrics.per_type()
                 scores[f"{part}: type mean"] = metrics.compute()["type_mean"]
                 scores |= {f"{part}: {kind}": found["normalised"] for kind, found in kinds.items()}
@@ -104,11 +106,17 @@ def cell(row: dict[str, Any], key: str) -> str:
 
 
 def tables(rows: dict[str, dict[str, Any]]) -> str:
-    keys = ["clips", "clips: type mean", "demo"]
-    heads = ["", "clips", "mean of types", "demo videos"]
-    parts = ["**right answers in %**", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    keys = ["clips", "clips: type mean", "seen", "demo"]
+    heads = ["", "seeds", PARTS["clips"], "mean of types", PARTS["seen"], PARTS["demo"]]
+    parts = [
+        "**right answers in %**, of demo videos those that hold the right words",
+        "",
+        f"| {' | '.join(heads)} |",
+        "|---" * len(heads) + "|",
+    ]
     for name, row in rows.items():
-        parts.append(f"| {' | '.join([NAMES[name], *(cell(row, key) for key in keys)])} |")
+        seeds = "" if name.startswith("majority") else str(row["seeds"])
+        parts.append(f"| {' | '.join([NAMES[name], seeds, *(cell(row, key) for key in keys)])} |")
     kinds = sorted({key for row in rows.values() for key in row["mean"] if key.startswith("clips: ")})
     kinds.remove("clips: type mean")
     titles = [kind.removeprefix("clips: ") for kind in kinds]
@@ -167,10 +175,14 @@ def main(folder: Path) -> None:
             continue
         rows[name] = figures(answers[name])
         if name != "full":
-            others = answers[name]
-            others = others * len(answers["full"]) if name.startswith("majority") else others
-            if len(others) == len(answers["full"]):
-                rows[name]["gain_of_full"] = gains(answers["full"], others)
+            shared = [path.name for path in runs["full"]]
+            if not name.startswith("majority"):
+                shared = [path.name for path in runs[name] if path.name in shared]
+            ours = [answers["full"][i] for i, path in enumerate(runs["full"]) if path.name in shared]
+            others = answers[name] * len(ours) if name.startswith("majority") else answers[name]
+            if len(ours) == len(others):  # the same seeds
+                rows[name]["gain_of_full"] = gains(ours, others)
+        rows[name]["seeds"] = len(answers[name])
         stages = [json.loads(p.read_text()) for p in folder.glob(f"{name}/*-seed*/summary.json")]
         rows[name]["wall_seconds"] = round(sum(stage["seconds"] for stage in stages))
     environment = json.loads((runs["full"][0] / "environment.json").read_text())[-1]

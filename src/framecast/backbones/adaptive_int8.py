@@ -25,7 +25,7 @@ from framecast.backbones.adaptive_model import AdaptiveModel
 Model = TypeVar("Model", bound=nn.Module)
 
 
-KEPT = 12  # one in so many channels keeps all its bits
+KEPT = 48  # one in so many channels keeps all its bits
 EVENED = 0.5  # share of the differences between channels that weights take over
 
 
