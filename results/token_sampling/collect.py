@@ -56,10 +56,6 @@ def tuned_means(study: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def curves_of(studies: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {name: studies[name] for name in TITLES if name in studies}
-
-
 def table(study: dict[str, Any]) -> list[str]:
     full = study["full"]
     heads = [
@@ -92,7 +88,7 @@ def table(study: dict[str, Any]) -> list[str]:
 
 def tables(studies: dict[str, dict[str, Any]]) -> str:
     parts = []
-    for name, study in curves_of(studies).items():
+    for name, study in studies.items():
         what = "top-1 in %, in brackets the share of the multiply-adds"
         parts += [f"**{TITLES[name]}**: {what}", "", *table(study), ""]
         if tuned := tuned_means(study):
@@ -110,19 +106,18 @@ def tables(studies: dict[str, dict[str, Any]]) -> str:
                 for r in tuned
             ]
             parts.append("")
-    for name in (n for n in TITLES if n in studies.get("int8", {})):
-        rows = studies["int8"][name]
-        parts += [
-            f"**int8 on top**, {TITLES[name]}",
-            "",
-            "| setting | same class as float32, % | top-1, int8 | top-1, float32 | times faster |",
-            "|---|---|---|---|---|",
-        ]
-        for r in rows:
-            figures = (r["agreement"], r["top1"], r["top1_float32"])
-            shown = " | ".join(f"{x:.1f}" for x in figures)
-            parts.append(f"| {r['setting']} | {shown} | {r['speed']:.2f} |")
-        parts.append("")
+        if "int8" in study:
+            parts += [
+                f"**int8 on top**, {TITLES[name]}",
+                "",
+                "| setting | same class as float32, % | top-1, int8 | top-1, float32 | times faster |",
+                "|---|---|---|---|---|",
+            ]
+            for r in study["int8"]:
+                setting = "all tokens" if r["setting"] == "whole" else f"budget {r['setting']}"
+                figures = (r["agreement"], r["top1"], r["top1_float32"])
+                parts.append(f"| {setting} | {' | '.join(f'{x:.1f}' for x in figures)} | {r['speed']:.2f} |")
+            parts.append("")
     return "\n".join(parts)
 
 
@@ -181,12 +176,9 @@ def plot(studies: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def main(runs: Path) -> None:
-    """Studies that are not among the runs stay as they were measured before."""
-    path = HERE / "summary.json"
-    studies = json.loads(path.read_text())["studies"] if path.is_file() else {}
-    for name in (*TITLES, "int8"):
-        if (runs / f"{name}.json").is_file():
-            studies[name] = json.loads((runs / f"{name}.json").read_text())
+    studies = {
+        n: json.loads((runs / f"{n}.json").read_text()) for n in TITLES if (runs / f"{n}.json").is_file()
+    }
     environment = describe_environment(torch.device("cpu"), 1)
     environment.pop("command", None)  # holds local paths; run.sh is the command
     summary = {
@@ -194,9 +186,9 @@ def main(runs: Path) -> None:
         "environment": environment,
         "studies": studies,
     }
-    path.write_text(json.dumps(summary, indent=1) + "\n")
+    (HERE / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     fill_section(HERE / "README.md", "table", tables(studies))
-    plot(curves_of(studies), HERE / "plot.png")
+    plot(studies, HERE / "plot.png")
     print(tables(studies))
 
 

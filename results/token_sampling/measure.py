@@ -1,6 +1,6 @@
 """Accuracy of token sampling against multiply-adds and CPU time, without fine-tuning, on real images.
 
-    python results/token_sampling/measure.py gestures|cifar|int8|vit DATA RUNS
+    python results/token_sampling/measure.py gestures|cifar|vit DATA RUNS
 
 gestures, cifar: DINOv2 ViT-S/14 as it comes; a linear map of its class token is fitted once to what the whole
 model says and stays as it is. Gestures: the 700 images of whole bodies, 168 x 224 pixels. File names tell
@@ -8,8 +8,6 @@ neither persons nor recordings, and neighbours look alike, so images are grouped
 (k-means of thumbnails, 10 viewpoints) and a fifth of the viewpoints at a time is scored by a head that was
 fitted to the others. Fitted to all images, scored on every second one.
 CIFAR-10: fitted to every second training image, scored on all 1,000 of the test side, at 98 pixels.
-int8: on both, how often int8 names the class that float32 names; two dozen images that are not scored show
-it which channels are large.
 vit: the ViTs of 0.3 M parameters that `framecast train cifar_vit` has put below RUNS/cifar_vit, and those
 that were fine-tuned through the sampling below RUNS/tuned.
 
@@ -50,7 +48,6 @@ SETTINGS = (  # share of the blocks before the first that samples, budget
 SELECTIONS = ("sampled", "top", "random", "stride")
 SEEDS = range(2)  # of random selection
 INT8_BUDGETS = (1.0, 0.5)
-SHOWN = 24  # images that int8 is shown
 BATCH = 8
 VIEWPOINTS, FOLDS = 10, 5
 
@@ -244,9 +241,14 @@ def dinov2() -> Any:
 
 def gestures(data: Path, rounds: int = 7) -> dict[str, Any]:
     model = dinov2()
-    images, features, heads, folds = read_gestures(data, model)
-    study: dict[str, Any] = {"viewpoints": np.bincount(viewpoints(images.pixels)).tolist()}
-    study["folds"] = folds.bincount().tolist()
+    images = Images(data / "gesture_images" / "body", "all", (168, 224), model.config)
+    features, groups = run_all(model, images), viewpoints(images.pixels)
+    folds = folds_of(groups)
+    others = [folds != fold for fold in range(FOLDS)]
+    heads = [fit_head(features[part], images.labels[part], images.num_classes) for part in others]
+    print(f"all images: {top1(by_fold(heads, folds, features), images.labels):.1f} %", flush=True)
+    study: dict[str, Any] = {"viewpoints": np.bincount(groups).tolist(), "folds": folds.bincount().tolist()}
+
     images.keep_every(2)
     logits_of = partial(by_fold, heads, folds[::2])
     full = logits_of(features[::2])
@@ -255,21 +257,11 @@ def gestures(data: Path, rounds: int = 7) -> dict[str, Any]:
     study |= {
         "images": len(images.labels),
         "full": {"top1": top1(full, images.labels), "gmacs": full_gmacs(model, tails)},
+        "int8": int8_rows(model, logits_of, full, images, tails, rounds),
         "points": curve(tails, logits_of, images.labels),
     }
     study["full"] |= time_rows(model, study["points"], images, rounds)
     return study
-
-
-def read_gestures(data: Path, model: Any) -> tuple[Images, Tensor, list[nn.Linear], Tensor]:
-    """All images, their features, a head for each fold that has not seen it, and the fold of every image."""
-    images = Images(data / "gesture_images" / "body", "all", (168, 224), model.config)
-    features = run_all(model, images)
-    folds = folds_of(viewpoints(images.pixels))
-    others = [folds != fold for fold in range(FOLDS)]
-    heads = [fit_head(features[part], images.labels[part], images.num_classes) for part in others]
-    print(f"all images: {top1(by_fold(heads, folds, features), images.labels):.1f} %", flush=True)
-    return images, features, heads, folds
 
 
 def by_fold(heads: list[nn.Linear], folds: Tensor, answers: Tensor) -> Tensor:
@@ -278,30 +270,20 @@ def by_fold(heads: list[nn.Linear], folds: Tensor, answers: Tensor) -> Tensor:
     return every[folds, torch.arange(len(folds))]
 
 
-def in_int8(data: Path) -> dict[str, Any]:
-    """Gestures and CIFAR-10, whole and with sampling."""
-    model = dinov2()
-    images, _, heads, folds = read_gestures(data, model)
-    shown = images.batch(slice(1, 2 * SHOWN, 2))
-    images.keep_every(2)
-    found = {"gestures": int8_rows(model, shown, partial(by_fold, heads, folds[::2]), images, 7)}
-    train, images, head = read_cifar(data, model)
-    found["cifar"] = int8_rows(model, train.batch(slice(SHOWN)), head, images, 25)
-    return found
-
-
-def int8_rows(model: Any, shown: Tensor, logits_of: Any, images: Images, rounds: int) -> list[dict[str, Any]]:
-    """Scores and times of every setting beside the same one in float32."""
-    whole = {"all tokens, no image shown": int8(model), "all tokens": int8(model, shown)}
-    float32 = dict.fromkeys(whole, model)
-    sampling = {f"budget {budget}": fc.adaptive(model, budget=budget) for budget in INT8_BUDGETS}
-    competitors = whole | {name: int8(adaptive, shown) for name, adaptive in sampling.items()}
-    times, rows = timed({"unmodified": model} | competitors, images, rounds), []
-    for name, small in competitors.items():
-        expected = logits_of(run_all((float32 | sampling)[name], images))
-        logits = logits_of(run_all(small, images))
-        scores = {"top1": top1(logits, images.labels), "top1_float32": top1(expected, images.labels)}
-        agreement = top1(logits, expected.argmax(1))
+def int8_rows(
+    model: Any, logits_of: Any, full: Tensor, images: Images, tails: Tails, rounds: int
+) -> list[dict[str, Any]]:
+    """How often int8 names the class that float32 names, whole and with sampling."""
+    competitors = {"unmodified": model, "whole": int8(model)}
+    expected = {"whole": full}
+    for budget in INT8_BUDGETS:
+        competitors[str(budget)] = int8(fc.adaptive(model, budget=budget))
+        expected[str(budget)] = logits_of(tails.run(budget, "sampled")[0])
+    times, rows = timed(competitors, images, rounds), []
+    for name, float32 in expected.items():
+        logits = logits_of(run_all(competitors[name], images))
+        agreement = top1(logits, float32.argmax(1))
+        scores = {"top1": top1(logits, images.labels), "top1_float32": top1(float32, images.labels)}
         rows.append({"setting": name, "agreement": agreement} | scores | times[name])
         print(rows[-1], flush=True)
     return rows
@@ -309,7 +291,9 @@ def int8_rows(model: Any, shown: Tensor, logits_of: Any, images: Images, rounds:
 
 def cifar(data: Path, rounds: int = 25) -> dict[str, Any]:
     model = dinov2()
-    train, images, head = read_cifar(data, model)
+    train = Images(data / "cifar10_small", "train", (98, 98), model.config, every=2)
+    head = fit_head(run_all(model, train), train.labels, train.num_classes)
+    images = Images(data / "cifar10_small", "test", (98, 98), model.config)
     tails = Tails(model, images)
     full = top1(head(run_all(model, images)), images.labels)
     print(f"whole: {full:.1f} %", flush=True)
@@ -321,13 +305,6 @@ def cifar(data: Path, rounds: int = 25) -> dict[str, Any]:
     }
     study["full"] |= time_rows(model, study["points"], images, rounds)
     return study
-
-
-def read_cifar(data: Path, model: Any) -> tuple[Images, Images, nn.Linear]:
-    """Images of both sides and the head that was fitted to the first."""
-    train = Images(data / "cifar10_small", "train", (98, 98), model.config, every=2)
-    head = fit_head(run_all(model, train), train.labels, train.num_classes)
-    return train, Images(data / "cifar10_small", "test", (98, 98), model.config), head
 
 
 def vit(data: Path, runs: Path, rounds: int = 25) -> dict[str, Any]:
@@ -370,8 +347,8 @@ def read_run(path: Path) -> dict[str, Any]:
 def main(name: str, data: Path, runs: Path) -> None:
     torch.set_num_threads(1)
     start = time.process_time()
-    studies = {"gestures": gestures, "cifar": cifar, "int8": in_int8, "vit": partial(vit, runs=runs)}
-    study = studies[name](data) | {"cpu_seconds": round(time.process_time() - start)}
+    study = {"gestures": gestures, "cifar": cifar}[name](data) if name != "vit" else vit(data, runs)
+    study |= {"cpu_seconds": round(time.process_time() - start)}
     runs.mkdir(parents=True, exist_ok=True)
     (runs / f"{name}.json").write_text(json.dumps(study, indent=1) + "\n")
 

@@ -7,7 +7,7 @@ set -euo pipefail
 export OMP_NUM_THREADS=1
 DATA=$1
 OUT=runs/token_sampling
-for name in gestures cifar int8; do
+for name in gestures cifar; do
   python results/token_sampling/measure.py "$name" "$DATA" "$OUT"
 done
 framecast train cifar_vit --data "$DATA/cifar10_small" --seeds 0,1,2 --out "$OUT/cifar_vit"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -375,23 +374,6 @@ def test_int8() -> None:
     assert not torch.equal(scores, expected)
     assert (scores - alone).abs().max() < 0.03 * expected.abs().max()  # each token has a scale of its own
     assert type(adaptive.host.blocks[0].attn.qkv) is nn.Linear  # the model itself is as it was
-
-
-def test_int8_that_has_seen_images_is_closer() -> None:
-    """A few channels a hundred times larger than the others, as trained transformers have them."""
-    model, x = host("vit"), pixels("vit")
-    with torch.no_grad():
-        for block in model.blocks:
-            block.norm1.weight[3] *= 100
-            block.mlp.fc1.weight[5] *= 100
-            block.mlp.fc1.bias[5] += 100
-    for subject in (model, fc.adaptive(model)):
-        plain, calibrated = int8(subject), int8(subject, x[:1])
-        with torch.no_grad():
-            expected = subject(x)
-            errors = [(small(x) - expected).norm() for small in (plain, calibrated)]
-            assert torch.equal(copy.deepcopy(calibrated)(x), calibrated(x))
-        assert errors[1] < 0.5 * errors[0]
 
 
 # timm -------------------------------------------------------------------------------------------------
